@@ -1,0 +1,56 @@
+"""What the agent loop asks of a tool."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from opencode.cancel import Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """What a tool did to one file: its bytes before and after, None where there was or is no file.
+
+    `path` is relative to the session's directory, with forward slashes.
+    """
+
+    path: str
+    before: bytes | None
+    after: bytes | None
+
+
+@dataclass(slots=True)
+class ToolContext:
+    """What one call may use. `output` takes live output; `changes` collects what the call did to files."""
+
+    directory: Path
+    cancel: Cancel
+    output: Callable[[str], None] = lambda _text: None
+    changes: list[FileChange] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """What goes back to the model."""
+
+    content: str
+    is_error: bool = False
+
+
+class Tool(Protocol):
+    """One tool. Holds no state between calls and is safe to share by threads."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+    def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
+        """Carry out one call and return the text for the model.
+
+        `params` come from a model and are not to be trusted: they are checked here against the tool's own model.
+
+        Raises:
+            ToolError: the arguments are wrong or it cannot be done; the message tells the model what to do.
+            Cancelled: soon after `context.cancel` is turned; nothing that the call started is left running.
+        """
