@@ -124,3 +124,39 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Let go of connections. The provider is not used afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model of a provider; `str()` gives the name that clients see."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that can be chosen; `missing` says what must be set before it answers."""
+
+    id: str
+    provider: str
+    model: str
+    configured: bool
+    missing: str | None
+    default: bool
+
+
+class Models(Protocol):
+    """The models that can be asked, by the names that clients write."""
+
+    def resolve(self, name: str | None) -> ModelRef:
+        """Find the model that `name` means; None is the default. InvalidRequest lists what is usable."""
+
+    def usable(self) -> list[ModelInfo]:
+        """All models known to be usable, the default among them."""
+
+    def provider(self, name: str) -> Provider:
+        """The provider of this name; InvalidRequest where there is none."""

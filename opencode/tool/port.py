@@ -1,6 +1,6 @@
 """What the agent loop asks of a tool."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,3 +54,17 @@ class Tool(Protocol):
             ToolError: the arguments are wrong or it cannot be done; the message tells the model what to do.
             Cancelled: soon after `context.cancel` is turned; nothing that the call started is left running.
         """
+
+
+class Tools(Protocol):
+    """The tools by name, and the one place where their failures become results."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tools' names, in the order in which they are offered."""
+
+    def specs(self, names: Iterable[str]) -> Sequence[Tool]:
+        """The tools of these names; ToolError for one that there is not."""
+
+    def run(self, name: str, params: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
+        """Run one call. Every failure comes back as a result with `is_error`, but for `Cancelled`, which is raised."""

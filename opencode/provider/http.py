@@ -1,0 +1,163 @@
+"""The connection to a provider: one request, its bytes as they come, and a switch that ends it at any moment.
+
+A blocked read, a wait for the first byte or a connect must all end when the turn is cancelled. Closing a socket does
+not wake a thread that reads from it, shutting it down does; so the socket is learnt from httpx's trace. Before there
+is a socket (name lookup, connect) nothing can be woken at all: the request is therefore opened by a thread of its
+own, which is left to itself when the switch is turned, and then closes what it gets.
+"""
+
+import contextlib
+import email.utils
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from opencode.cancel import Cancel
+
+if TYPE_CHECKING:
+    import httpx2
+
+_CONNECT_TIMEOUT_S = 10.0
+_LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+_exchange: ContextVar["_Exchange | None"] = ContextVar("exchange", default=None)
+
+
+def build_client(*, timeout_s: float) -> "httpx2.Client":
+    """Make the HTTP client that a provider's SDK sends with. The one place to put another transport under it.
+
+    No connection is kept: a turn's steps lie seconds apart, and one that the provider has closed in between would
+    fail a call that nothing is wrong with. Redirects are not followed: they would carry prompts to another host.
+    """
+    import httpx2  # noqa: PLC0415 - half a second with the SDK, paid by who uses it
+
+    return httpx2.Client(
+        timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+        follow_redirects=False,
+        # A proxy from the environment cannot reach this machine's own loopback.
+        mounts=dict.fromkeys(_LOOPBACK),
+        # Compressed, small pieces would wait in the provider's compressor.
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"request": [_trace]},
+    )
+
+
+def read_bytes(send: Callable[[], "httpx2.Response"], cancel: Cancel) -> Iterator[bytes]:
+    """Send a request with `send`, which returns once the headers are there, and give the body as it comes.
+
+    Closes the connection when it ends, is closed or is cancelled.
+
+    Raises:
+        Cancelled: at most some milliseconds after `cancel` is turned.
+        Exception: whatever `send` or the reading of the body raises.
+    """
+    cancel.check()
+    exchange = _Exchange()
+    forget = cancel.on_cancel(exchange.break_off)
+    try:
+        response = exchange.open(send)
+        cancel.check()
+        yield from response.iter_bytes()
+    except Exception:
+        cancel.check()
+        raise
+    else:
+        # A connection that was shut down may look like one that has ended.
+        cancel.check()
+    finally:
+        forget()
+        exchange.close()
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read how long the provider asks to wait, in any of the three forms that are in use."""
+    with contextlib.suppress(KeyError, ValueError):
+        return max(0.0, float(headers["retry-after-ms"]) / 1000)
+    value = headers.get("retry-after", "")
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
+    date = email.utils.parsedate_tz(value)
+    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+
+
+def _trace(request: "httpx2.Request") -> None:
+    exchange = _exchange.get()
+    if exchange is not None:
+        request.extensions["trace"] = exchange.traced
+
+
+class _Exchange:
+    """One request and its answer, which any thread may break off."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened = threading.Event()
+        self._broken = False
+        self._socket: socket.socket | None = None
+        self._response: httpx2.Response | None = None
+        self._error: BaseException | None = None
+
+    def open(self, send: Callable[[], "httpx2.Response"]) -> "httpx2.Response":
+        """Send the request; returns when it is answered, raises when that failed or it was broken off."""
+        threading.Thread(target=self._send, args=(send,), name="provider-open", daemon=True).start()
+        self._opened.wait()
+        # Taken out: an exception that is kept here would keep its frames, and they this object.
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        if self._response is None:
+            raise ConnectionAbortedError("broken off")
+        return self._response
+
+    def _send(self, send: Callable[[], "httpx2.Response"]) -> None:
+        _exchange.set(self)
+        try:
+            response = send()
+        except BaseException as exc:
+            self._error = exc
+        else:
+            with self._lock:
+                self._response = response
+                unwanted = self._broken
+            if unwanted:
+                response.close()
+        finally:
+            self._opened.set()
+
+    def traced(self, event: str, info: Mapping[str, Any]) -> None:
+        """Learn the socket. Over TLS there are two, and the first is dead once the second stands."""
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        with self._lock:
+            self._socket = info["return_value"].get_extra_info("socket")
+            broken = self._broken
+        if broken:
+            self._shut_down()
+
+    def break_off(self) -> None:
+        """Wake whoever connects, waits or reads."""
+        with self._lock:
+            self._broken = True
+        self._shut_down()
+        self._opened.set()
+
+    def _shut_down(self) -> None:
+        if self._socket is None:
+            return
+        # Not connected any more, or closed already: it is what was wanted.
+        with contextlib.suppress(OSError):
+            # The plain socket's: an SSLSocket's own forgets its TLS state under the thread that is reading.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; one that is still being opened is closed by its thread."""
+        with self._lock:
+            self._broken = True
+            response = self._response
+        if response is None:
+            self._shut_down()
+        else:
+            response.close()

@@ -1,0 +1,178 @@
+"""Who may come in: one guard for every request, whatever started the server (API section 8).
+
+`Guard.check` asks in this order: peer, Host, Origin, then (after the router has spoken) the token and its scope.
+"""
+
+import hmac
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from werkzeug.datastructures import Headers
+
+from opencode.errors import Forbidden, SettingsError, Unauthorized
+from opencode.settings import Settings, is_loopback
+
+SCOPES = ("read", "write", "approve")
+_NAME = re.compile(r"[a-z0-9_-]{1,32}")
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+#: Owner of everything while no token is asked for, and of tokens without a name.
+LOCAL_OWNER = "local"
+DEFAULT_OWNER = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends the request."""
+
+    owner: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    owner: str
+    scopes: frozenset[str]
+    secret: str
+
+
+def parse_tokens(entries: tuple[str, ...]) -> tuple[Token, ...]:
+    """Read `token`, `name:token` and `name:scopes:token`.
+
+    Raises:
+        SettingsError: an entry is empty, malformed or there twice. The message never shows a token.
+    """
+    tokens = tuple(_token(entry, number) for number, entry in enumerate(entries, 1))
+    if len({token.secret for token in tokens}) != len(tokens):
+        raise SettingsError("OPENCODE_AUTH_TOKENS holds the same token twice: give each one of its own.")
+    return tokens
+
+
+def _token(entry: str, number: int) -> Token:
+    name, scopes, secret = DEFAULT_OWNER, "+".join(SCOPES), entry
+    fields = entry.split(":")
+    if len(fields) == 2:  # noqa: PLR2004 - name:token
+        name, secret = fields
+    elif len(fields) == 3:  # noqa: PLR2004 - name:scopes:token
+        name, scopes, secret = fields
+    known = set(scopes.split("+")) <= set(SCOPES)
+    if len(fields) > 3 or not _NAME.fullmatch(name) or not known or not secret.strip():  # noqa: PLR2004 - as above
+        raise SettingsError(
+            f"OPENCODE_AUTH_TOKENS, entry {number}: must be token, name:token or name:scopes:token, with a name of"
+            f" a-z 0-9 _ - (at most 32) and scopes of {', '.join(SCOPES)} joined by '+'."
+        )
+    return Token(name, frozenset(scopes.split("+")), secret)
+
+
+class Guard:
+    """The checks of one server; holds no state of requests."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._auth = settings.auth_on
+        self._tokens = parse_tokens(settings.auth_tokens)
+        self._public = urlsplit(settings.public_url) if settings.public_url else None
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
+        self._trusts_scheme = bool(self._public) or settings.trusted_proxies > 0
+        hosts = {"localhost", settings.host.lower(), *(host.lower() for host in settings.allowed_hosts)}
+        if self._public is not None and self._public.hostname:
+            hosts.add(self._public.hostname)
+        self._hosts = hosts
+        self._listed = bool(settings.allowed_hosts or self._public)
+
+    @property
+    def auth_on(self) -> bool:
+        return self._auth
+
+    def check_peer(self, address: str | None, headers: Headers) -> None:
+        """With auth off only this machine may call, and no proxy on its behalf."""
+        if self._auth:
+            return
+        if not address or not is_loopback(address):
+            raise Forbidden(
+                "This server asks for no token and so answers only its own machine. To let others in, start it with"
+                " tokens: OPENCODE_AUTH_TOKENS=name:secret (or `opencode serve --auth`)."
+            )
+        if any(name in headers for name in _FORWARDED):
+            raise Forbidden(
+                "A proxy forwarded this request, and this server asks for no token. Start it with"
+                " OPENCODE_AUTH_TOKENS=name:secret to put it behind a proxy."
+            )
+
+    def check_host(self, host: str) -> None:
+        """Against DNS rebinding: a name that nobody gave this server is refused; an address cannot be rebound."""
+        name = _host_name(host)
+        if name is None:
+            raise Forbidden("The Host header is missing or malformed.")
+        if (self._auth and not self._listed) or name in self._hosts or _is_address(name):
+            return
+        raise Forbidden(
+            f"Host {name!r} is not allowed here. If it is yours, start the server with OPENCODE_ALLOWED_HOSTS={name}"
+        )
+
+    def check_origin(self, headers: Headers, *, scheme: str, host: str, is_page: bool, is_open: bool) -> None:
+        """Refuse what another site's page sends. `is_page`: a GET of our page; `is_open`: the `*` of CORS covers it."""
+        origin = headers.get("Origin")
+        if origin is not None:
+            if origin.lower() not in self._origins and not self._is_own(origin, scheme, host):
+                if "*" in self._origins and (self._auth or is_open) and origin != "null":
+                    return
+                raise Forbidden(
+                    f"Origin {origin[:200]!r} is not allowed. If that page is yours, start the server with"
+                    f" OPENCODE_CORS_ORIGINS={origin[:200]}"
+                )
+        elif headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not (
+            is_page and headers.get("Sec-Fetch-Mode") == "navigate"
+        ):
+            raise Forbidden("A page of another site sent this request without an Origin.")
+
+    def _is_own(self, origin: str, scheme: str, host: str) -> bool:
+        try:
+            parts = urlsplit(origin.lower())
+        except ValueError:
+            return False
+        if parts.scheme not in {"http", "https"} or parts.path or parts.query:
+            return False
+        if self._public is not None and (parts.scheme, parts.netloc) == (self._public.scheme, self._public.netloc):
+            return True
+        return parts.netloc == host.lower() and (not self._trusts_scheme or parts.scheme == scheme)
+
+    def authenticate(self, authorization: str | None) -> Caller:
+        """The caller that a bearer token names; with auth off everyone is the local owner.
+
+        Raises:
+            Unauthorized: there is no token, or no such one. All tokens are compared, each in constant time.
+        """
+        if not self._auth:
+            return Caller(LOCAL_OWNER, frozenset(SCOPES))
+        scheme, _, given = (authorization or "").partition(" ")
+        found: Token | None = None
+        for token in self._tokens:
+            if hmac.compare_digest(token.secret.encode(), given.strip().encode(errors="replace")):
+                found = token
+        if scheme.lower() != "bearer" or found is None:
+            message = "A token is needed: Authorization: Bearer <token>" if not authorization else "Unknown token."
+            raise Unauthorized(message, headers={"WWW-Authenticate": 'Bearer realm="opencode"'})
+        return Caller(found.owner, found.scopes)
+
+
+def check_scope(caller: Caller, scope: str) -> None:
+    """Refuse a caller whose token lacks `scope`."""
+    if scope not in caller.scopes:
+        raise Forbidden(f"This token lacks the scope {scope!r}.")
+
+
+def _host_name(host: str) -> str | None:
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+    return name.rstrip(".") if name and re.fullmatch(r"[\w.:-]+", name, re.ASCII) else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""Building responses."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import orjson
+from flask import Response
+
+from opencode import frames
+from opencode.session.service import Following
+
+#: A comment line this often keeps a stream open and finds out who has left (API section 3: at least every 15 s).
+BEAT_S = 15.0
+_BEAT = b": beat\n\n"
+_RETRY_MS = 2000
+#: Reconnects after a stop are spread over this time, so that they do not all come at once.
+_SPREAD_MS = 3000
+
+
+def json_response(data: Any, *, status: int = 200) -> Response:
+    """JSON in UTF-8."""
+    return Response(orjson.dumps(data) + b"\n", status=status, content_type="application/json")
+
+
+def event_stream(chunks: Iterable[bytes], on_close: Callable[[], None]) -> Response:
+    """An event stream; `on_close` runs when it ends or its reader leaves, whether or not a byte was sent."""
+    response = Response(chunks, content_type="text/event-stream; charset=utf-8")
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["X-Accel-Buffering"] = "no"
+    response.call_on_close(on_close)
+    return response
+
+
+def session_stream(following: Following, session_id: str) -> Iterator[bytes]:
+    """A session's events as they go over the wire, from the head to the closing line."""
+    # No event fires by this head, and a client that loses the connection now knows where it was.
+    yield b"retry: %d\nid: %d\n\n" % (_RETRY_MS, following.after)
+    if following.resync:
+        yield b"id: %d\n%b" % (following.after, frames.body("resync", {"seq": following.after}))
+    for chunk in following.chunks:
+        yield _BEAT if chunk is None else chunk.data
+    if following.deleted():
+        yield frames.body("session_deleted", {"session_id": session_id})
+    elif following.stopping():
+        yield come_back()
+
+
+def screen_stream(chunks: Iterable[bytes | None]) -> Iterator[bytes]:
+    """A screen's events as they go over the wire."""
+    yield b"retry: %d\n" % _RETRY_MS
+    for chunk in chunks:
+        yield _BEAT if chunk is None else chunk
+    yield come_back()
+
+
+def come_back() -> bytes:
+    """The last line of a stream that the server ends: when to come back."""
+    return b"retry: %d\n\n" % random.randint(_RETRY_MS, _RETRY_MS + _SPREAD_MS)  # noqa: S311 - jitter, no secret

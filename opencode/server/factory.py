@@ -1,0 +1,126 @@
+"""The application factory."""
+
+import logging
+import os
+import re
+import time
+from typing import Any
+from uuid import uuid4
+
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from opencode.server import api, errors, health, openapi, project, tui
+from opencode.server.access import Caller, Guard, check_scope
+from opencode.server.answers import json_response
+from opencode.server.limits import Limits
+from opencode.server.routes import Contract, route
+from opencode.settings import Settings, load
+from opencode.wiring import Services, build_services
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_EXPOSED = ["X-Request-Id", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
+    """Make the WSGI app. Without arguments it is set up from the environment, as gunicorn and `flask run` need it.
+
+    Raises:
+        SettingsError: a setting is malformed or contradicts another.
+        StoreError: the store cannot be opened.
+    """
+    if services is None:
+        if settings is None:
+            settings, warnings = load(os.environ)  # noqa: TID251 - the one place where a server process reads it
+            for warning in warnings:
+                log.warning(warning)
+        services = build_services(settings, os.environ)  # noqa: TID251 - tools get an allow-listed part
+    settings = services.settings
+    guard = Guard(settings)
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MODEL_REASON=services.model_reason)
+    app.extensions["opencode"] = services
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.before_request(_name_request)
+    app.after_request(_finish)
+    _guard_requests(app, guard)
+    limits = Limits(app, settings)
+    app.extensions["opencode-limits"] = limits
+    _register(app, services, limits)
+    if settings.cors_origins:
+        _allow_origins(app, settings, guard)
+    return app
+
+
+def _register(app: Flask, services: Services, limits: Limits) -> None:
+    errors.register(app, limits)
+    app.register_blueprint(api.blueprint(services.sessions, limits))
+    app.register_blueprint(project.blueprint(services.sessions))
+    app.register_blueprint(tui.blueprint(services.screens, limits))
+    app.register_blueprint(health.blueprint(services, limits))
+
+    @app.get("/openapi.json")
+    @route(summary="The API document", scope=None)
+    def api_document() -> Response:
+        return json_response(openapi.document(app))
+
+
+def _name_request() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    g.started = time.perf_counter()
+
+
+def _guard_requests(app: Flask, guard: Guard) -> None:
+    @app.before_request
+    def check_access() -> None:
+        """Every request passes here, whatever started the server; only the health of the server is open to all."""
+        contract: Contract | None = getattr(app.view_functions.get(request.endpoint or ""), "contract", None)
+        g.caller = Caller("anonymous", frozenset())
+        if request.blueprint == "health":
+            return
+        original = request.environ.get("werkzeug.proxy_fix.orig", request.environ)
+        guard.check_peer(original.get("REMOTE_ADDR"), request.headers)
+        guard.check_host(request.host)
+        guard.check_origin(
+            request.headers,
+            scheme=request.scheme,
+            host=request.host,
+            is_page=False,
+            is_open=contract is not None and contract.scope is None,
+        )
+        if request.routing_exception is not None:
+            app.extensions["opencode-limits"].hit_unrouted()
+            raise request.routing_exception
+        if request.method == "OPTIONS" or (contract is not None and contract.scope is None):
+            return
+        g.caller = guard.authenticate(request.headers.get("Authorization"))
+        check_scope(g.caller, contract.scope if contract is not None and contract.scope is not None else "write")
+
+
+def _allow_origins(app: Flask, settings: Settings, guard: Guard) -> None:
+    everywhere = guard.auth_on or "*" not in settings.cors_origins
+    if not everywhere:
+        log.warning("CORS for every origin, without a token, covers /health and /openapi.json only.")
+    options: dict[str, Any] = {
+        "origins": list(settings.cors_origins),
+        "methods": list(settings.cors_methods),
+        "allow_headers": [*settings.cors_allowed_headers, "Last-Event-ID"],
+        "expose_headers": _EXPOSED,
+        "supports_credentials": settings.cors_credentials,
+    }
+    CORS(app, resources={r"/*" if everywhere else r"/(health|openapi\.json).*": options})
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    taken_ms = (time.perf_counter() - g.started) * 1000
+    log.info("%s %s %s %.1f ms", request.method, request.path, response.status_code, taken_ms)
+    return response

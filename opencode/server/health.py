@@ -1,0 +1,42 @@
+"""`/health`: for probes, so never behind auth, limits, Host or Origin checks (API section 7)."""
+
+import time
+
+from flask import Blueprint, Response
+
+from opencode.server import schemas
+from opencode.server.answers import json_response
+from opencode.server.limits import Limits
+from opencode.server.routes import route
+from opencode.version import VERSION
+from opencode.wiring import Services
+
+
+def blueprint(services: Services, limits: Limits) -> Blueprint:
+    """Make the blueprint; uptime counts from now."""
+    health = Blueprint("health", __name__, url_prefix="/health")
+    started = time.monotonic()
+
+    @health.get("")
+    @route(summary="Whether the server lives", answer=schemas.Health, scope=None)
+    def live() -> schemas.Health:
+        return schemas.Health(status="ok", uptime=int(time.monotonic() - started), version=VERSION)
+
+    @health.get("/ready")
+    @route(summary="Whether the server can work", answer=schemas.Readiness, codes=("UNAVAILABLE",), scope=None)
+    def ready() -> Response:
+        found = {}
+        for name, check in services.checks().items():
+            try:
+                check()
+                found[name] = "ok"
+            except Exception as exc:  # a check may fail in any way; that is what it is for
+                found[name] = str(exc)
+        well = set(found.values()) == {"ok"}
+        answer = schemas.Readiness(
+            status="ready" if well else "unavailable", checks=found, model=str(services.models.resolve(None))
+        )
+        return json_response(answer.model_dump(), status=200 if well else 503)
+
+    limits.limiter.exempt(health)
+    return health

@@ -1,0 +1,116 @@
+"""Rate limits by flask-limiter, and the cap on open streams (API section 8)."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from flask import Flask, Response, g, request
+from flask_limiter import ApplicationLimit, Limiter, RateLimitExceeded
+from limits import RateLimitItemPerSecond
+
+from opencode.errors import RateLimitExceeded as TooMany
+from opencode.settings import Settings
+
+_STRATEGY = "moving-window"
+
+
+def owner_key() -> str:
+    """The caller's owner. Where no token is asked for, all are one owner, and the address alone counts."""
+    return f"owner:{g.caller.owner}"
+
+
+def address_key() -> str:
+    """The client's address, as far as trusted hops tell it."""
+    return f"address:{request.remote_addr or 'unknown'}"
+
+
+def _does_not_count() -> bool:
+    """Preflights, static files and reconnecting streams."""
+    reconnects = request.method == "GET" and "Last-Event-ID" in request.headers
+    return request.method == "OPTIONS" or request.endpoint == "static" or reconnects
+
+
+class Limits:
+    """The limits of one server."""
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        self._settings = settings
+        self._on = settings.rate_limit
+        window_s = max(1, round(settings.rate_limit_window_ms / 1000))
+        requests = f"{settings.rate_limit_max_requests} per {window_s} second"
+        self._item = RateLimitItemPerSecond(settings.rate_limit_max_requests, window_s)
+        self._sessions = f"{settings.rate_limit_max_sessions} per {window_s} second"
+        self._streams: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self.limiter = Limiter(
+            key_func=address_key,
+            application_limits=[
+                ApplicationLimit(requests, key_function=address_key, exempt_when=_does_not_count),
+                ApplicationLimit(
+                    requests,
+                    key_function=owner_key,
+                    scope="owner",
+                    exempt_when=lambda: _does_not_count() or not settings.auth_on,
+                ),
+            ],
+            strategy=_STRATEGY,
+            storage_uri="memory://",
+            enabled=self._on,
+        )
+        self.limiter.init_app(app)
+        app.after_request(self._add_headers)
+
+    def sessions(self, view: Callable[..., Response]) -> Callable[..., Response]:
+        """Limit a view by sessions created a window."""
+        key = owner_key if self._settings.auth_on else address_key
+        return self.limiter.shared_limit(
+            self._sessions, scope="sessions", key_func=key, error_message="OPENCODE_RATE_LIMIT_MAX_SESSIONS"
+        )(view)
+
+    def hit_unrouted(self) -> None:
+        """Count a request that no route took: flask-limiter looks at routed ones only."""
+        if self._on and not self.limiter.limiter.hit(self._item, address_key(), "global"):
+            raise self._too_many("OPENCODE_RATE_LIMIT_MAX_REQUESTS", self._settings.rate_limit_window_ms // 1000)
+
+    def open_stream(self, owner: str) -> Callable[[], None]:
+        """Count an open stream; call what comes back when it closes.
+
+        Raises:
+            RateLimitExceeded: the owner has as many as the settings allow.
+        """
+        with self._lock:
+            if self._on and self._streams[owner] >= self._settings.max_streams:
+                raise self._too_many("OPENCODE_MAX_STREAMS", 5)
+            self._streams[owner] += 1
+        closed = threading.Event()
+
+        def close() -> None:
+            if not closed.is_set():
+                closed.set()
+                with self._lock:
+                    self._streams[owner] -= 1
+
+        return close
+
+    def explain(self, exc: RateLimitExceeded) -> TooMany:
+        """flask-limiter's refusal in our words: the setting, and when to come back."""
+        current = self.limiter.current_limit
+        wait_s = max(1, round(current.reset_at - time.time())) if current is not None else 1
+        return self._too_many(exc.limit.error_message or "OPENCODE_RATE_LIMIT_MAX_REQUESTS", wait_s)
+
+    @staticmethod
+    def _too_many(setting: object, wait_s: int) -> TooMany:
+        return TooMany(
+            f"Too many: the limit of {setting} is reached. Come back in {wait_s} s.",
+            headers={"Retry-After": str(wait_s)},
+        )
+
+    def _add_headers(self, response: Response) -> Response:
+        """`RateLimit-*` as the IETF draft has them: `Reset` in seconds from now."""
+        current = self.limiter.current_limit if self._on else None
+        if current is not None:
+            response.headers["RateLimit-Limit"] = str(current.limit.amount)
+            response.headers["RateLimit-Remaining"] = str(max(0, current.remaining))
+            response.headers["RateLimit-Reset"] = str(max(0, round(current.reset_at - time.time())))
+        return response

@@ -1,0 +1,234 @@
+"""Bodies, queries and answers. Requests are checked against these, and the API document is made from them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from opencode.storage.port import TurnState
+
+_TEXT_CHARS = 1_000_000
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Rule = Literal["allow", "ask", "deny"]
+Content = Annotated[str, StringConstraints(min_length=1, max_length=_TEXT_CHARS)]
+
+
+class Request(BaseModel):
+    """Unknown fields are refused by name; types are not bent into shape."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class CreateSession(Request):
+    model: Name | None = Field(None, description="`provider/model` or an alias; without it the default model")
+    tools: Annotated[list[Name], Field(max_length=50)] | None = Field(
+        None, description="what the model is offered; without it bash, edit, read, write"
+    )
+    directory: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
+        None, description="where the session works; within the roots"
+    )
+    title: Annotated[str, StringConstraints(max_length=200)] | None = None
+    system: Annotated[str, StringConstraints(max_length=100_000)] | None = Field(
+        None, description="further instructions for the model"
+    )
+    permission: dict[Name, Rule] | None = Field(None, description="by tool; only stricter than the settings")
+
+
+class UpdateSession(Request):
+    """Only the fields that are given change; a `model` of null goes back to the default."""
+
+    model: Name | None = None
+    tools: Annotated[list[Name], Field(max_length=50)] = []
+    title: Annotated[str, StringConstraints(max_length=200)] = ""
+    permission: dict[Name, Rule] = {}
+
+
+class SendMessage(Request):
+    content: Content
+    when_busy: Literal["reject"] = Field("reject", description="what to do while another turn is active")
+    model: Name | None = Field(None, description="for this turn only")
+
+
+class Abort(Request):
+    turn_id: Name | None = Field(None, description="only this turn; without it the running one")
+
+
+class AnswerPermission(Request):
+    response: Literal["once", "always", "reject"]
+
+
+class TuiInput(Request):
+    type: Literal["keypress", "text"]
+    key: Literal["enter"] | None = Field(None, description="with `keypress`")
+    text: Annotated[str, StringConstraints(max_length=100_000)] | None = Field(None, description="with `text`")
+
+
+class Query(BaseModel):
+    """Query parameters: texts, so numbers are read from them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ListQuery(Query):
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str, StringConstraints(max_length=100)] | None = None
+    q: Annotated[str, StringConstraints(max_length=200)] | None = Field(None, description="in titles and messages")
+
+
+class PageQuery(Query):
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    before: Annotated[str, StringConstraints(max_length=100)] | None = Field(None, description="a message's id")
+
+
+class FollowQuery(Query):
+    after: Annotated[int, Field(ge=0)] | None = Field(None, description="the last event already seen")
+    until: Literal["end"] | None = Field(None, description="replay what is stored, then end")
+    turn: Annotated[str, StringConstraints(max_length=100)] | None = Field(
+        None, description="replay one turn, then end"
+    )
+
+
+class ScreenQuery(Query):
+    tui: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+
+
+class SessionCreated(BaseModel):
+    session_id: str
+    created_at: str
+    model: str | None = Field(description="as it was given")
+    resolved_model: str
+    tools: list[str]
+    directory: str
+    title: str
+
+
+class SessionSummary(BaseModel):
+    id: str
+    created_at: str
+    last_message: str | None = Field(description="the time of the last message")
+    model: str | None
+    message_count: int
+    title: str
+    status: Literal["idle", "running", "waiting"]
+
+
+class SessionList(BaseModel):
+    sessions: list[SessionSummary]
+    next_cursor: str | None = None
+
+
+class Usage(BaseModel):
+    input: int
+    output: int
+    cached: int
+    turn_ms: int
+
+
+class Message(BaseModel):
+    id: str
+    role: Literal["user", "assistant"]
+    content: str
+    timestamp: str
+    turn_id: str
+    status: TurnState
+    tokens: int
+    parts: list[dict[str, Any]]
+
+
+class SessionDetail(BaseModel):
+    id: str
+    created_at: str
+    last_message: str | None
+    model: str | None
+    resolved_model: str
+    tools: list[str]
+    directory: str
+    title: str
+    system: str | None
+    permission: dict[str, Rule]
+    message_count: int
+    status: Literal["idle", "running", "waiting"]
+    usage: Usage
+    seq: int = Field(description="follow with ?after=<seq>, and nothing is missed or doubled")
+    messages: list[Message]
+    has_older: bool = Field(description="page back with ?before=<id of the first message>")
+
+
+class TurnAnswer(BaseModel):
+    turn_id: str
+    status: TurnState
+    message: Message
+    tokens: int
+    duration: int = Field(description="milliseconds")
+    error: str | None = Field(description="the code of what ended the turn early")
+
+
+class Success(BaseModel):
+    success: Literal[True] = True
+
+
+class Aborted(Success):
+    aborted: bool
+
+
+class Diff(BaseModel):
+    diff: str
+
+
+class Model(BaseModel):
+    id: str
+    provider: str
+    has_key: bool
+    default: bool
+    missing: str | None = Field(description="what must be set before it answers")
+
+
+class ModelList(BaseModel):
+    models: list[Model]
+    default: str
+    reason: str = Field(description="why that one is the default")
+
+
+class Vcs(BaseModel):
+    type: str
+    branch: str | None
+
+
+class Project(BaseModel):
+    id: str
+    directory: str
+    vcs: Vcs | None
+    created_at: str | None
+
+
+class ProjectList(BaseModel):
+    projects: list[Project]
+
+
+class ScreenState(BaseModel):
+    prompt: str
+    cursor: int
+    session_id: str | None
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    uptime: int = Field(description="whole seconds")
+    version: str
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, str]
+    model: str
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    status: int
+    details: list[dict[str, Any]] | None = None
+    request_id: str | None = None
+
+
+class ErrorEnvelope(BaseModel):
+    error: ErrorBody

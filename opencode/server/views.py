@@ -1,0 +1,100 @@
+"""From what the session layer gives to what the API promises."""
+
+from opencode.provider.port import Models
+from opencode.server import schemas
+from opencode.session import vcs
+from opencode.session.directories import project_id
+from opencode.storage.port import Message, Page, Session, Turn
+
+
+def created(session: Session) -> schemas.SessionCreated:
+    return schemas.SessionCreated(
+        session_id=session.id,
+        created_at=session.created_at,
+        model=session.model,
+        resolved_model=session.resolved_model,
+        tools=list(session.tools),
+        directory=session.directory,
+        title=session.title,
+    )
+
+
+def session_list(page: Page) -> schemas.SessionList:
+    summaries = [
+        schemas.SessionSummary(
+            id=session.id,
+            created_at=session.created_at,
+            last_message=session.last_message_at,
+            model=session.model,
+            message_count=session.message_count,
+            title=session.title,
+            status=session.status,
+        )
+        for session in page.sessions
+    ]
+    return schemas.SessionList(sessions=summaries, next_cursor=page.next_cursor)
+
+
+def detail(session: Session, messages: list[Message], has_older: bool) -> schemas.SessionDetail:
+    usage = session.usage
+    return schemas.SessionDetail(
+        id=session.id,
+        created_at=session.created_at,
+        last_message=session.last_message_at,
+        model=session.model,
+        resolved_model=session.resolved_model,
+        tools=list(session.tools),
+        directory=session.directory,
+        title=session.title,
+        system=session.system,
+        permission=session.permission,  # type: ignore[arg-type] # rules were checked when they came in
+        message_count=session.message_count,
+        status=session.status,
+        usage=schemas.Usage(input=usage.input, output=usage.output, cached=usage.cached, turn_ms=usage.turn_ms),
+        seq=session.folded_seq,
+        messages=[message(own) for own in messages],
+        has_older=has_older,
+    )
+
+
+def message(stored: Message) -> schemas.Message:
+    return schemas.Message(
+        id=stored.id,
+        role=stored.role,
+        content=stored.content,
+        timestamp=stored.created_at,
+        turn_id=stored.turn_id,
+        status=stored.status,
+        tokens=stored.tokens,
+        parts=list(stored.parts),
+    )
+
+
+def turn(stored: Turn, answer: Message) -> schemas.TurnAnswer:
+    return schemas.TurnAnswer(
+        turn_id=stored.id,
+        status=stored.state,
+        message=message(answer),
+        tokens=stored.usage.tokens,
+        duration=stored.usage.turn_ms,
+        error=stored.error_code,
+    )
+
+
+def models(known: Models, reason: str) -> schemas.ModelList:
+    listed = [
+        schemas.Model(
+            id=own.id, provider=own.provider, has_key=own.configured, default=own.default, missing=own.missing
+        )
+        for own in known.usable()
+    ]
+    return schemas.ModelList(models=listed, default=str(known.resolve(None)), reason=reason)
+
+
+def project(directory: str, repository: vcs.Repository | None, created_at: str | None) -> schemas.Project:
+    return schemas.Project(
+        id=project_id(directory),
+        directory=directory,
+        vcs=None if repository is None else schemas.Vcs(type=repository.type, branch=repository.branch),
+        created_at=created_at,
+    )

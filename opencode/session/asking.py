@@ -1,0 +1,111 @@
+"""One answer of the model: streamed into the log, asked for again where the stream broke."""
+
+import random
+from dataclasses import dataclass, field
+
+from opencode.cancel import Cancel
+from opencode.errors import Cancelled, ProviderError, TurnError
+from opencode.provider.port import Finish, ModelRequest, Provider, Reasoning, Text, ToolCall, Usage
+from opencode.session import events
+from opencode.session.pen import Pen
+from opencode.storage.port import Usage as Spent
+
+#: Calls of the model for one step, the first included.
+_ATTEMPTS = 4
+#: The first pause; doubled each time, with chance in it, so that many turns do not come back at once.
+_PAUSE_S = 0.5
+#: A provider that asks for more patience than this is not waited for.
+_LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came of one call of the model."""
+
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    usage: Spent = field(default_factory=Spent)
+    finish: str = ""
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """What was streamed, by the kind of part that keeps it."""
+        both = (("reasoning", "".join(self.thoughts)), ("text", "".join(self.texts)))
+        return [(kind, content) for kind, content in both if content]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Asks for the answers of one turn."""
+
+    provider: Provider
+    pen: Pen
+    cancel: Cancel
+    turn_id: str
+
+    def ask(self, request: ModelRequest, step: int) -> Answer:
+        """Get the answer to `request`, as the turn's step number `step`.
+
+        Each attempt begins with a `step` event; where one failed after its first words, the next one's
+        `discards_from` voids them.
+
+        Raises:
+            ProviderError: it failed, and asking again does not help or did not.
+            Cancelled: the turn is to end; what was said so far stands in the draft.
+        """
+        discards_from: int | None = None
+        for attempt in range(1, _ATTEMPTS + 1):
+            self.cancel.check()
+            start = events.Step(turn_id=self.turn_id, step=step, attempt=attempt, discards_from=discards_from)
+            discards_from = self.pen.write(start).first_seq
+            answer = Answer()
+            try:
+                self._stream(request, answer)
+            except ProviderError as failure:
+                pause_s = _pause_s(failure, attempt)
+                # What nothing replaces stays part of the message; what is asked for anew is void.
+                self._keep(answer, step, interrupted=pause_s is not None)
+                if pause_s is None:
+                    raise
+                self.cancel.wait(pause_s)
+            except (Cancelled, TurnError):
+                self._keep(answer, step, interrupted=False)
+                raise
+            else:
+                return answer
+        raise AssertionError("the last attempt returns or raises")
+
+    def _stream(self, request: ModelRequest, answer: Answer) -> None:
+        for delta in self.provider.stream(request, self.cancel):
+            match delta:
+                case Text(content):
+                    answer.texts.append(content)
+                    self.pen.stream(events.Text(turn_id=self.turn_id, content=content))
+                case Reasoning(content):
+                    answer.thoughts.append(content)
+                    self.pen.stream(events.Reasoning(turn_id=self.turn_id, content=content))
+                case ToolCall():
+                    answer.calls.append(delta)
+                case Usage():
+                    answer.usage = Spent(delta.input, delta.output, delta.cached)
+                case Finish(reason):
+                    answer.finish = reason
+        if not answer.finish:
+            raise ProviderError("The answer broke off.", code="PROVIDER_UNAVAILABLE", retryable=True)
+
+    def _keep(self, answer: Answer, step: int, *, interrupted: bool) -> None:
+        draft = self.pen.draft
+        draft.usage = draft.usage.plus(answer.usage)
+        status = "interrupted" if interrupted else "completed"
+        for kind, content in answer.said:
+            draft.add({"type": kind, "step": step, "content": content, "status": status})
+
+
+def _pause_s(failure: ProviderError, attempt: int) -> float | None:
+    """How long to wait before asking again, None where that is no use."""
+    if not failure.retryable or attempt == _ATTEMPTS:
+        return None
+    if failure.retry_after_s is not None:
+        return failure.retry_after_s if failure.retry_after_s <= _LONGEST_PAUSE_S else None
+    return float(_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret

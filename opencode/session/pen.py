@@ -1,0 +1,80 @@
+"""What one attempt of a turn writes with: every append carries the attempt's number."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from opencode.clock import timestamp
+from opencode.errors import StoreError
+from opencode.frames import Body
+from opencode.session.events import Event
+from opencode.session.log import EventLog, Pending
+from opencode.storage.port import Append, Change, Committed, FoldMessage, PutParts, Turn, Usage
+
+
+@dataclass(slots=True)
+class Draft:
+    """The turn's assistant message as it grows: its parts, the text that counts, the tokens so far."""
+
+    message_id: str
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    _unsaved: set[int] = field(default_factory=set)
+
+    @property
+    def content(self) -> str:
+        return "".join(
+            part["content"] for part in self.parts if part["type"] == "text" and part["status"] != "interrupted"
+        )
+
+    def add(self, part: dict[str, Any]) -> dict[str, Any]:
+        """Append a part; keep the returned dict to change it, and `touch` it then."""
+        self._unsaved.add(len(self.parts))
+        self.parts.append({**part, "timestamp": timestamp()})
+        return self.parts[-1]
+
+    def touch(self, part: dict[str, Any]) -> None:
+        """The part has changed and is to be stored again."""
+        self._unsaved.add(next(n for n, own in enumerate(self.parts) if own is part))
+
+    def take_changes(self, turn_id: str) -> tuple[Change, ...]:
+        """The rows to write so that the stored message is this one."""
+        fold = FoldMessage(turn_id, self.message_id, self.content, self.usage)
+        if not self._unsaved:
+            return (fold,)
+        parts = tuple((n, dict(self.parts[n])) for n in sorted(self._unsaved))
+        self._unsaved.clear()
+        return (PutParts(self.message_id, parts), fold)
+
+
+class Pen:
+    """Writes one attempt's events. Holds the session's tail, so that followers are served from memory."""
+
+    def __init__(self, log: EventLog, turn: Turn, draft: Draft) -> None:
+        self._log = log
+        self._turn = turn
+        self.draft = draft
+        self._last: Pending | None = None
+        self._tail = log.tail(turn.session_id)
+
+    def stream(self, event: Event) -> None:
+        """Write an event without waiting for the store; what waits goes with the next commit.
+
+        Raises:
+            StaleAttempt, StoreError: an earlier event was refused.
+        """
+        last = self._last
+        if last is not None and last.done.is_set() and not isinstance(last.outcome, Committed):
+            raise last.outcome or StoreError("the log is closed")
+        self._last = self._log.extend(last, self._append([event.body()]))
+
+    def write(self, *bodies: Event | Body, changes: tuple[Change, ...] = (), fold: bool = False) -> Committed:
+        """Write events and wait until they are stored; with `fold` the message's rows go along."""
+        if fold:
+            changes = (*self.draft.take_changes(self._turn.id), *changes)
+        append = self._append([item.body() if isinstance(item, Event) else item for item in bodies])
+        append.changes = changes
+        append.folds = fold
+        return self._log.append(append)
+
+    def _append(self, bodies: list[Body]) -> Append:
+        return Append(self._turn.session_id, bodies, turn=(self._turn.id, self._turn.attempt))

@@ -1,0 +1,111 @@
+"""Who may run what: settings are the ceiling, the session may only be stricter (API section 2)."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from opencode.bus.port import Bus
+from opencode.cancel import Cancel
+from opencode.ids import new_id
+from opencode.session.events import PermissionReply, PermissionRequest
+from opencode.session.pen import Pen
+from opencode.storage.port import (
+    AskPermission,
+    Permission,
+    PermissionStore,
+    Session,
+    SetTurnState,
+    Turn,
+)
+
+Rule = Literal["allow", "ask", "deny"]
+Response = Literal["once", "always", "reject"]
+_STRICTNESS: dict[str, int] = {"allow": 0, "ask": 1, "deny": 2}
+#: The answer may be given through another process, whose ring can get lost.
+_POLL_S = 5.0
+
+
+def rule(ceiling: Mapping[str, str], session: Mapping[str, str], tool: str) -> str:
+    """The stricter of the settings' and the session's rule; where neither says anything, what is offered is allowed."""
+    return max(ceiling.get(tool, "allow"), session.get(tool, "allow"), key=_STRICTNESS.__getitem__)
+
+
+def covers(given: Permission, tool: str, params: Mapping[str, Any]) -> bool:
+    """Whether an earlier `always` covers a call: for `bash` this very command, for other tools the tool itself."""
+    return given.tool == tool and (tool != "bash" or given.params.get("command") == params.get("command"))
+
+
+def topic(permission_id: str) -> str:
+    """Where an answer rings."""
+    return f"permission:{permission_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Decides on the calls of turns, and waits for people where it must."""
+
+    store: PermissionStore
+    bus: Bus
+    ceiling: Mapping[str, str]
+    timeout_s: float
+
+    def refusal(self, session: Session, turn: Turn, pen: Pen, cancel: Cancel, call: Mapping[str, Any]) -> str | None:
+        """None when the call may run, else what the model is told. Waits while a person is asked.
+
+        `call` holds `tool`, `params` and `call_id`; the answer is bound to exactly these.
+        """
+        decided = rule(self.ceiling, session.permission, call["tool"])
+        if decided == "allow":
+            return None
+        if decided == "deny":
+            return (
+                f"The tool {call['tool']} is denied here by the user's settings. Do without it, or say what you need."
+            )
+        given = self.store.permissions(session.id, response="always")
+        if any(covers(earlier, call["tool"], call["params"]) for earlier in given):
+            return None
+        if self._ask(session, turn, pen, cancel, call) == "reject":
+            return "The user did not allow this call. Do not try it again; ask what they would like instead."
+        return None
+
+    def _ask(self, session: Session, turn: Turn, pen: Pen, cancel: Cancel, call: Mapping[str, Any]) -> Response:
+        permission_id = new_id("per")
+        tool, params, call_id = call["tool"], call["params"], call["call_id"]
+        ear = self.bus.subscribe(topic(permission_id))
+        stop_waking = cancel.on_cancel(lambda: self.bus.ring(topic(permission_id)))
+        try:
+            pen.write(
+                PermissionRequest(
+                    turn_id=turn.id, permission_id=permission_id, tool=tool, params=params, call_id=call_id
+                ),
+                changes=(
+                    AskPermission(permission_id, session.id, turn.id, call_id, tool, params),
+                    SetTurnState(turn.id, "waiting"),
+                ),
+                fold=True,
+            )
+            response = self._wait(session.id, permission_id, cancel, ear.wait)
+        finally:
+            stop_waking()
+            ear.close()
+        pen.write(
+            PermissionReply(turn_id=turn.id, permission_id=permission_id, response=response),
+            changes=(SetTurnState(turn.id, "running"),),
+            fold=True,
+        )
+        return response
+
+    def _wait(self, session_id: str, permission_id: str, cancel: Cancel, wait: Callable[[float], bool]) -> Response:
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            cancel.check()
+            found = self.store.permission(session_id, permission_id)
+            if found is not None and found.response is not None:
+                return cast("Response", found.response)
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                # Somebody may answer in this very moment: the first answer stands.
+                self.store.answer(permission_id, "reject")
+                continue
+            wait(min(left_s, _POLL_S))

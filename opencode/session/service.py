@@ -1,0 +1,282 @@
+"""What clients can do with sessions. Everything here is by owner: what is another's does not exist."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from blinker import Signal
+
+from opencode.bus.port import Bus
+from opencode.clock import timestamp
+from opencode.errors import InvalidRequest, NotFound, PermissionAnswered, RateLimitExceeded, SessionNotFound
+from opencode.ids import new_id
+from opencode.provider.port import Models
+from opencode.session import diff, permission
+from opencode.session.directories import Directories
+from opencode.session.events import SessionUpdated, TurnStart
+from opencode.session.log import EventLog
+from opencode.session.runner import Runner
+from opencode.session.tail import Chunk
+from opencode.storage.port import Append, Message, Page, Session, StartTurn, Store, Turn, UpdateSession
+from opencode.tool.port import Tools
+
+#: Offered where a session names no tools (API section 2).
+DEFAULT_TOOLS = ("bash", "edit", "read", "write")
+_TITLE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionService:
+    """The front door of the session layer."""
+
+    store: Store
+    log: EventLog
+    bus: Bus
+    models: Models
+    tools: Tools
+    runner: Runner
+    directories: Directories
+    ceiling: Mapping[str, str]
+    max_turns: int | None
+    #: Sent with the session; receivers must not raise.
+    session_created: Signal = field(default_factory=Signal)
+    session_deleted: Signal = field(default_factory=Signal)
+
+    def create(
+        self,
+        owner: str,
+        *,
+        model: str | None = None,
+        tools: tuple[str, ...] | None = None,
+        directory: str | None = None,
+        title: str | None = None,
+        system: str | None = None,
+        rules: Mapping[str, str] | None = None,
+    ) -> Session:
+        """Create a session.
+
+        Raises:
+            InvalidRequest: unknown model or tool, a directory outside the roots, a rule looser than the settings'.
+        """
+        session = Session(
+            id=new_id("ses"),
+            owner=owner,
+            title=title or "",
+            model=model,
+            resolved_model=str(self.models.resolve(model)),
+            tools=self._known(DEFAULT_TOOLS if tools is None else tools),
+            directory=str(self.directories.resolve(directory)),
+            system=system,
+            permission=self._rules(rules or {}),
+            created_at=timestamp(),
+        )
+        self.store.create(session)
+        self.session_created.send(self, session=session)
+        return session
+
+    def _known(self, tools: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in tools if name not in self.tools.names]
+        if unknown:
+            raise InvalidRequest(
+                f"Unknown tool: {unknown[0]!r}. There are: {', '.join(self.tools.names)}.",
+                details=[{"field": "tools", "message": f"unknown tool {name!r}"} for name in unknown],
+            )
+        return tuple(dict.fromkeys(tools))
+
+    def _rules(self, rules: Mapping[str, str]) -> dict[str, str]:
+        for tool, rule in rules.items():
+            self._known((tool,))
+            ceiling = self.ceiling.get(tool, "allow")
+            if permission.rule(self.ceiling, rules, tool) != rule:
+                raise InvalidRequest(
+                    f"permission.{tool} cannot be {rule!r}: the settings allow nothing looser than {ceiling!r}.",
+                    details=[{"field": f"permission.{tool}", "message": f"at the least {ceiling!r}"}],
+                )
+        return dict(rules)
+
+    def page(self, owner: str, *, limit: int, cursor: str | None, query: str | None) -> Page:
+        """Sessions of the owner, newest first."""
+        return self.store.page(owner, limit=limit, cursor=cursor, query=query)
+
+    def snapshot(
+        self, owner: str, session_id: str, *, limit: int, before: str | None
+    ) -> tuple[Session, list[Message], bool]:
+        """The session with a page of its messages, in one consistent view, and whether there are older ones."""
+        return self.store.snapshot(owner, session_id, limit=limit, before=before)
+
+    def update(self, owner: str, session_id: str, values: Mapping[str, Any]) -> Session:
+        """Change title, model, tools or permission; followers see `session_updated`."""
+        session = self.store.get(owner, session_id)
+        changed: dict[str, Any] = dict(values)
+        if "tools" in changed:
+            changed["tools"] = self._known(tuple(changed["tools"]))
+        if "permission" in changed:
+            changed["permission"] = self._rules(changed["permission"])
+        if "model" in changed:
+            changed["resolved_model"] = str(self.models.resolve(changed["model"]))
+        if changed:
+            event = SessionUpdated(session_id=session.id, changed=changed)
+            self.log.append(Append(session.id, [event.body()], (UpdateSession(session.id, changed),)))
+        return self.store.get(owner, session_id)
+
+    def delete(self, owner: str, session_id: str) -> None:
+        """Stop its turn, then remove the session; its streams end."""
+        session = self.store.get(owner, session_id)
+        self.abort(owner, session_id)
+        self.store.delete(session.id)
+        self.log.end(session.id)
+        self.session_deleted.send(self, session=session)
+
+    def send(self, owner: str, session_id: str, content: str, *, model: str | None = None) -> Turn:
+        """Start a turn: stored, with its user message and `turn_start`, when this returns.
+
+        Raises:
+            SessionBusy: another turn is active.
+            RateLimitExceeded: the owner has as many running turns as the settings allow.
+        """
+        self.runner.check_open()
+        session = self.store.get(owner, session_id)
+        if self.max_turns is not None and self.runner.count(owner) >= self.max_turns:
+            raise RateLimitExceeded(
+                f"{self.max_turns} turns are running already (OPENCODE_MAX_TURNS): wait for one to end.",
+                headers={"Retry-After": "5"},
+            )
+        resolved = session.resolved_model if model is None else str(self.models.resolve(model))
+        turn, start = _new_turn(session, content, resolved)
+        event = TurnStart(turn_id=turn.id, content=content, message_id=turn.user_message_id, model=resolved)
+        changes: tuple[Any, ...] = (start,)
+        if not session.title:
+            changes = (start, UpdateSession(session.id, {"title": _title(content)}))
+        # Held until the runner's own pen holds it, so that the first followers find the events in memory.
+        tail = self.log.tail(session.id)
+        committed = self.log.append(Append(session.id, [event.body()], changes, folds=True))
+        turn = replace(turn, first_seq=committed.first_seq)
+        self.runner.start(turn)
+        del tail
+        return turn
+
+    def turn(self, owner: str, session_id: str, turn_id: str) -> Turn:
+        """One turn of the session."""
+        self.store.get(owner, session_id)
+        turn = self.store.turn(session_id, turn_id)
+        if turn is None:
+            raise NotFound(f"Turn not found: {turn_id}")
+        return turn
+
+    def message(self, turn: Turn) -> Message:
+        """The assistant message of a turn."""
+        found = self.store.message(turn.session_id, turn.message_id)
+        if found is None:
+            raise SessionNotFound(turn.session_id)
+        return found
+
+    def projects(self, owner: str) -> list[tuple[str, str]]:
+        """Directories that sessions have used, each with the time of the first one."""
+        return self.store.projects(owner)
+
+    def abort(self, owner: str, session_id: str, turn_id: str | None = None) -> bool:
+        """Stop the running turn; True when there was one. Its log has ended when this returns."""
+        self.store.get(owner, session_id)
+        active = self.store.active_turns(session_id)
+        return any(turn_id in {None, turn.id} and self.runner.abort(turn.id) for turn in active)
+
+    def answer(self, owner: str, session_id: str, permission_id: str, response: str) -> None:
+        """Answer a permission request; the first answer wins, the same one again is no fault.
+
+        Raises:
+            PermissionAnswered: another answer came first.
+        """
+        self.store.get(owner, session_id)
+        asked = self.store.permission(session_id, permission_id)
+        if asked is None:
+            raise NotFound(f"Permission request not found: {permission_id}")
+        if not self.store.answer(permission_id, response):
+            given = self.store.permission(session_id, permission_id)
+            if given is not None and given.response != response:
+                raise PermissionAnswered(f"This request was answered before: {given.response}.")
+        self.bus.ring(permission.topic(permission_id))
+
+    def diff(self, owner: str, session_id: str) -> str:
+        """Unified diff of what the session's tools changed in files."""
+        self.store.get(owner, session_id)
+        return diff.unified(self.store.file_changes(session_id))
+
+    def follow(
+        self,
+        owner: str,
+        session_id: str,
+        *,
+        after: int | None,
+        beat_s: float,
+        live: bool = True,
+        turn_id: str | None = None,
+        resync: bool = False,
+    ) -> "Following":
+        """Follow the session's log above `after`; None: from the running turn's start, else from the next event.
+
+        With `resync`, an `after` beyond the log (another store's) begins at its end, and `Following.resync` says so.
+
+        Raises:
+            InvalidRequest: `after` lies beyond the log.
+        """
+        tail = self.log.tail(session_id)
+        session = self.store.get(owner, session_id)
+        if after is None:
+            active = self.store.active_turns(session.id)
+            after = active[0].first_seq - 1 if active else tail.last_seq
+        beyond = after > tail.last_seq
+        if beyond and resync:
+            after = tail.last_seq
+        elif beyond:
+            raise InvalidRequest(
+                f"after={after} lies beyond the session's log, which ends at {tail.last_seq}.",
+                details=[{"field": "after", "message": f"at most {tail.last_seq}"}],
+            )
+        chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id)
+        return Following(after, chunks, beyond, lambda: tail.deleted, self.log.closing.is_set)
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """A follower: where it begins, what it gives, and whether it ended since the session or the server did."""
+
+    after: int
+    chunks: Iterator[Chunk | None]
+    resync: bool
+    deleted: Callable[[], bool]
+    stopping: Callable[[], bool]
+
+
+def _new_turn(session: Session, content: str, model: str) -> tuple[Turn, StartTurn]:
+    now = timestamp()
+    turn = Turn(
+        id=new_id("trn"),
+        session_id=session.id,
+        owner=session.owner,
+        state="running",
+        attempt=1,
+        model=model,
+        content=content,
+        user_message_id=new_id("msg"),
+        message_id=new_id("msg"),
+        created_at=now,
+    )
+
+    user = Message(
+        id=turn.user_message_id, session_id=session.id, turn_id=turn.id, role="user", content=content, created_at=now
+    )
+    assistant = Message(
+        id=turn.message_id,
+        session_id=session.id,
+        turn_id=turn.id,
+        role="assistant",
+        content="",
+        created_at=now,
+        status="running",
+    )
+    return turn, StartTurn(turn, user, assistant)
+
+
+def _title(content: str) -> str:
+    line = next(iter(content.strip().splitlines()), "")
+    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"

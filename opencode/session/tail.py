@@ -1,0 +1,67 @@
+"""The newest frames of one live session, shared by all its followers."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+#: Bytes of frames that a tail keeps; who is further behind reads from the store.
+TAIL_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive frames, joined: from `first_seq` to `last_seq`, both included."""
+
+    first_seq: int
+    last_seq: int
+    data: bytes
+
+
+class Tail:
+    """Frames up to `last_seq`; a follower is a number held against it, never a queue.
+
+    The joined bytes for one position are made once and shared by all who stand there.
+    """
+
+    def __init__(self, last_seq: int) -> None:
+        self._lock = threading.Lock()
+        self._frames: deque[bytes] = deque()
+        self._size = 0
+        self._joined: dict[int, Chunk] = {}
+        self.last_seq = last_seq
+        self.deleted = False
+
+    def start_at(self, last_seq: int) -> None:
+        """What the store says that the last event is; what came in meanwhile stands."""
+        with self._lock:
+            if last_seq > self.last_seq:
+                self._frames.clear()
+                self._size = 0
+                self.last_seq = last_seq
+
+    def extend(self, first_seq: int, frames: list[bytes]) -> None:
+        """Add stored frames; where they do not follow on, what was held is dropped for the store to give."""
+        with self._lock:
+            if first_seq <= self.last_seq:
+                return
+            if first_seq != self.last_seq + 1:
+                self._frames.clear()
+                self._size = 0
+            self._frames.extend(frames)
+            self._size += sum(map(len, frames))
+            while self._size > TAIL_BYTES and len(self._frames) > 1:
+                self._size -= len(self._frames.popleft())
+            self.last_seq = first_seq + len(frames) - 1
+            self._joined.clear()
+
+    def after(self, seq: int) -> Chunk | None:
+        """Everything above `seq`, None where that is nothing or begins before the tail."""
+        with self._lock:
+            if seq in self._joined:
+                return self._joined[seq]
+            start = seq - (self.last_seq - len(self._frames))
+            if not 0 <= start < len(self._frames):
+                return None
+            chunk = Chunk(seq + 1, self.last_seq, b"".join(list(self._frames)[start:]))
+            self._joined[seq] = chunk
+            return chunk

@@ -1,0 +1,240 @@
+"""The settings: read once, checked, and frozen.
+
+Command line over environment over `opencode.toml` over defaults (API section 10). The command line hands its flags on
+as environment variables, so that every way to start the server reads the same.
+"""
+
+import ipaddress
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from opencode.errors import SettingsError
+
+_ON = {"on", "true", "yes", "1"}
+_OFF = {"off", "false", "no", "0"}
+_CONFIG_FILE = "opencode.toml"
+#: A file in the served directory can be written by the agent itself: it must not open the door.
+_NOT_FROM_PROJECT = frozenset(
+    {"host", "auth", "auth_tokens", "allowed_hosts", "cors_origins", "cors_credentials", "project_roots", "permission"}
+    | {"public_url", "trusted_proxies", "secret_key", "rate_limit", "data_dir", "database_url", "script"}
+)
+
+
+def _switch(value: Any) -> Any:
+    if isinstance(value, str):
+        if value.strip().lower() in _ON:
+            return True
+        if value.strip().lower() in _OFF:
+            return False
+    return value
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    return value
+
+
+def _pairs(value: Any) -> Any:
+    """`name=value` pairs by comma, or a JSON object."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        return json.loads(value)
+    pairs = dict(item.partition("=")[::2] for item in _listed(value))
+    if not all(pairs.values()):
+        raise ValueError("a pair has no value")
+    return pairs
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Rules = Annotated[dict[str, Literal["allow", "ask", "deny"]], BeforeValidator(_pairs)]
+Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+
+
+def _env(name: str, default: Any, meaning: str, form: str, **limits: Any) -> Any:
+    """A field with the variable that sets it, what it means, and the form of its value."""
+    return Field(default, description=meaning, json_schema_extra={"env": name, "form": form}, **limits)
+
+
+class Settings(BaseModel):
+    """All settings. Each field knows its variable, meaning and form; the reference in docs/ is compared with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = _env("OPENCODE_HOST", "localhost", "address to listen on", "a host name or address")
+    port: int = _env(
+        "PORT", 3000, "port to listen on", "a whole number up to 65535; 0 takes a free one", ge=0, le=65535
+    )
+    database_url: str | None = _env(
+        "DATABASE_URL", None, "the store; without it SQLite under the data folder", "sqlite:////path/store.sqlite3"
+    )
+    data_dir: Path = _env(
+        "OPENCODE_DATA_DIR", Path(platformdirs.user_data_dir("opencode")), "the embedded store's place", "a folder"
+    )
+    durability: Literal["process", "power"] = _env(
+        "OPENCODE_DURABILITY",
+        "process",
+        "what stored events survive: a killed process, or power loss too",
+        "process or power",
+    )
+    project_roots: Listed = _env(
+        "OPENCODE_PROJECT_ROOTS",
+        (),
+        "directories that sessions may use (default: where the server was started)",
+        "directories, by comma",
+    )
+    model: str | None = _env("OPENCODE_MODEL", None, "the default model", "provider/model")
+    model_aliases: Pairs = _env("OPENCODE_MODEL_ALIASES", {}, "further names for models", "name=provider/model,…")
+    anthropic_api_key: str | None = _env("ANTHROPIC_API_KEY", None, "key for Anthropic's models", "a key", repr=False)
+    anthropic_base_url: str | None = _env("ANTHROPIC_BASE_URL", None, "address of Anthropic's API", "a URL")
+    openai_api_key: str | None = _env("OPENAI_API_KEY", None, "key for OpenAI's models", "a key", repr=False)
+    openai_base_url: str | None = _env("OPENAI_BASE_URL", None, "address of an OpenAI-compatible API", "a URL")
+    provider_timeout_s: float = _env(
+        "OPENCODE_PROVIDER_TIMEOUT_S", 120.0, "longest silence of a model's stream", "seconds", gt=0
+    )
+    script: Path | None = _env(
+        "OPENCODE_SCRIPT", None, "a script that the provider `scripted` replays, for tests", "a JSON file"
+    )
+    auth: Switch | None = _env(
+        "OPENCODE_AUTH", None, "ask for a token (default: on beyond loopback, and where tokens are set)", "on or off"
+    )
+    auth_tokens: Listed = _env(
+        "OPENCODE_AUTH_TOKENS",
+        (),
+        "the tokens that let in",
+        "token, name:token or name:scopes:token, by comma",
+        repr=False,
+    )
+    allowed_hosts: Listed = _env("OPENCODE_ALLOWED_HOSTS", (), "further Host names", "host names, by comma")
+    public_url: str | None = _env("OPENCODE_PUBLIC_URL", None, "the address that people use", "https://name[:port]")
+    trusted_proxies: int = _env("OPENCODE_TRUSTED_PROXIES", 0, "forwarded hops to trust", "a whole number", ge=0, le=10)
+    cors_origins: Listed = _env("OPENCODE_CORS_ORIGINS", (), "pages that may call", "https://name[:port], by comma")
+    cors_methods: Listed = _env(
+        "OPENCODE_CORS_METHODS", ("GET", "POST", "PATCH", "DELETE", "OPTIONS"), "methods for them", "methods, by comma"
+    )
+    cors_allowed_headers: Listed = _env(
+        "OPENCODE_CORS_ALLOWED_HEADERS",
+        ("Content-Type", "Authorization", "Idempotency-Key"),
+        "headers for them",
+        "header names, by comma",
+    )
+    cors_credentials: Switch = _env("OPENCODE_CORS_CREDENTIALS", False, "let them send cookies", "on or off")
+    rate_limit: Switch = _env("OPENCODE_RATE_LIMIT", True, "rate limits and caps", "on or off")
+    rate_limit_max_requests: int = _env(
+        "OPENCODE_RATE_LIMIT_MAX_REQUESTS", 100, "requests a window, by owner and by address", "a whole number", gt=0
+    )
+    rate_limit_max_sessions: int = _env(
+        "OPENCODE_RATE_LIMIT_MAX_SESSIONS", 10, "sessions created a window", "a whole number", gt=0
+    )
+    rate_limit_window_ms: int = _env(
+        "OPENCODE_RATE_LIMIT_WINDOW_MS", 60_000, "length of the window", "milliseconds, whole seconds", ge=1000
+    )
+    max_streams: int = _env("OPENCODE_MAX_STREAMS", 100, "open streams an owner", "a whole number", gt=0)
+    max_turns: int = _env("OPENCODE_MAX_TURNS", 20, "running turns an owner", "a whole number", gt=0)
+    max_body_bytes: int = _env("OPENCODE_MAX_BODY_BYTES", 1_000_000, "largest body of a request", "bytes", ge=1024)
+    permission: Rules = _env(
+        "OPENCODE_PERMISSION",
+        {},
+        "what tools may do; sessions can only be stricter",
+        "tool=allow|ask|deny pairs, or a JSON object",
+    )
+    permission_timeout_s: float = _env(
+        "OPENCODE_PERMISSION_TIMEOUT_S", 600.0, "how long a permission request waits", "seconds", gt=0
+    )
+    max_steps: int = _env("OPENCODE_MAX_STEPS", 100, "calls of the model in a turn", "a whole number", gt=0)
+    max_tokens: int = _env("OPENCODE_MAX_TOKENS", 5_000_000, "tokens in a turn, in and out", "a whole number", gt=0)
+    turn_timeout_s: float = _env("OPENCODE_TURN_TIMEOUT_S", 3600.0, "seconds of a turn", "seconds", gt=0)
+    log_level: Literal["debug", "info", "warning", "error"] = _env(
+        "OPENCODE_LOG_LEVEL", "info", "what is logged", "debug, info, warning or error"
+    )
+    log_format: Literal["text", "json"] = _env("OPENCODE_LOG_FORMAT", "text", "how it is logged", "text or json")
+
+    @property
+    def auth_on(self) -> bool:
+        """Whether a token is asked for."""
+        return self.auth if self.auth is not None else bool(self.auth_tokens) or not is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener at `host`."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def variable(field: FieldInfo) -> str:
+    """The environment variable that sets a field."""
+    return str(_extra(field)["env"])
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def load(environ: Mapping[str, str], *, directory: Path | None = None) -> tuple[Settings, list[str]]:
+    """Read the settings from `opencode.toml` in `directory` and from `environ`, and what there is to warn of.
+
+    Raises:
+        SettingsError: a value is malformed; the message names the setting, its form and where it was set.
+    """
+    values, warnings = _from_file((directory or Path.cwd()) / _CONFIG_FILE)
+    sources = dict.fromkeys(values, _CONFIG_FILE)
+    known = {variable(field): name for name, field in Settings.model_fields.items()}
+    for variable_name, text in environ.items():
+        if variable_name in known and text != "":
+            values[known[variable_name]] = text
+            sources[known[variable_name]] = variable_name
+        elif variable_name.startswith("OPENCODE_") and variable_name not in known:
+            warnings.append(f"{variable_name} is not a setting of this version; it has no effect.")
+    try:
+        return Settings(**values), warnings
+    except ValidationError as exc:
+        raise SettingsError(_explain(exc, values, sources)) from None
+
+
+def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path} cannot be read: {exc}") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{path} is not valid TOML: {exc}") from None
+    closed = sorted(_NOT_FROM_PROJECT & values.keys())
+    if closed:
+        raise SettingsError(
+            f"{path}: {closed[0]} cannot be set here, since tools can write this file. Set"
+            f" {variable(Settings.model_fields[closed[0]])} in the environment instead."
+        )
+    unknown = sorted(values.keys() - Settings.model_fields.keys())
+    known = {name: value for name, value in values.items() if name in Settings.model_fields}
+    return known, [f"{path}: {name} is not a setting of this version; it has no effect." for name in unknown]
+
+
+def _explain(exc: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    name = str(exc.errors()[0]["loc"][0])
+    field = Settings.model_fields[name]
+    given = "***" if not field.repr else repr(values[name])
+    default = f" Its default is {field.default}." if field.default not in (None, (), {}) else ""
+    return (
+        f"{sources[name]} must be {_extra(field)['form']} ({field.description}), not {given}."
+        f"{default} Correct it, or unset it."
+    )

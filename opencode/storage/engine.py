@@ -1,0 +1,131 @@
+"""Opening a database: engine, pragmas, migrations, and the lock that makes one process the owner of a SQLite store."""
+
+import fcntl
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, make_url
+
+from opencode.errors import SettingsError, StoreError
+from opencode.storage.schema import HEAD
+
+log = logging.getLogger(__name__)
+
+#: How long a second process waits for the store: after a killed master its orphan worker lives about a second.
+_LOCK_PATIENCE_S = 5.0
+_LOCK_POLL_S = 0.05
+#: Our own writers wait for one another by a lock in Python; this only covers a foreign reader such as `sqlite3`.
+_BUSY_TIMEOUT_MS = 1000
+#: Reads are short; beyond these connections a reader waits.
+_POOL_SIZE = 8
+_POOL_OVERFLOW = 24
+
+
+class FolderLock:
+    """Holds a folder for this process; the kernel lets go of it when the process dies, however it dies."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock, waiting up to five seconds.
+
+        Raises:
+            StoreError: another process holds it; the message names its pid.
+        """
+        self._path = folder / "lock"
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+                    os.close(self._fd)
+                    raise StoreError(
+                        f"The data folder {folder} is in use by process {holder}. Stop that server, or give this one"
+                        " a folder of its own: OPENCODE_DATA_DIR=/some/where"
+                    ) from None
+                time.sleep(_LOCK_POLL_S)
+            else:
+                break
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+def open_engine(url: str, *, durability: str) -> Engine:
+    """Make an engine for `url`; SQLite gets its pragmas: WAL, foreign keys, `synchronous` by the durability.
+
+    Raises:
+        SettingsError: the URL is malformed, or of a database that this version does not speak.
+    """
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError as exc:
+        raise SettingsError("DATABASE_URL must be a URL such as sqlite:////var/lib/opencode/store.sqlite3") from exc
+    if parsed.get_backend_name() != "sqlite":
+        raise SettingsError(
+            f"DATABASE_URL: {parsed.get_backend_name()!r} is not supported yet; use sqlite:////path/to/store.sqlite3"
+        )
+    if parsed.database in {None, "", ":memory:"}:
+        raise SettingsError("DATABASE_URL must name a file, such as sqlite:////var/lib/opencode/store.sqlite3")
+    engine = sa.create_engine(
+        parsed,
+        pool_size=_POOL_SIZE,
+        max_overflow=_POOL_OVERFLOW,
+        connect_args={"check_same_thread": False, "isolation_level": None},
+    )
+    synchronous = "FULL" if durability == "power" else "NORMAL"
+
+    @sa.event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA synchronous = {synchronous}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    # The driver's own transaction control begins late and ends early; SQLAlchemy's documentation gives this way out.
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to `HEAD`; Alembic is imported only where there is something to do.
+
+    Raises:
+        StoreError: the store was written by a newer version of this program.
+    """
+    with engine.connect() as connection:
+        found = _revision(connection)
+    if found == HEAD:
+        return
+    if found is not None and found > HEAD:
+        raise StoreError(f"The store has schema {found}, newer than this version's {HEAD}: upgrade the server.")
+    from alembic import command  # noqa: PLC0415 - 0.2 s of import that a current schema does not need
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, HEAD)
+        connection.commit()
+    log.info("store: schema %s -> %s", found or "none", HEAD)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return found

@@ -1,0 +1,192 @@
+"""What the store reads. Nothing here takes the write lock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from opencode import frames
+from opencode.errors import SessionNotFound, StoreError
+from opencode.storage import port, rows
+from opencode.storage.schema import events, file_changes, messages, parts, permissions, sessions, turns
+
+_ACTIVE = (
+    sa.select(turns.c.state)
+    .where(turns.c.session_id == sessions.c.id, turns.c.state.in_(("running", "waiting")))
+    .limit(1)
+    .scalar_subquery()
+    .label("active_state")
+)
+
+
+class Queries:
+    """The reading half of `SqlStore`; each method is one consistent view."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as exc:
+            raise StoreError(f"the store failed: {type(exc).__name__}") from exc
+
+    def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
+        """See `port.EventStore.read`."""
+        batches: list[bytes] = []
+        first, size = 0, 0
+        # The row that holds `after` + 1 may begin before it.
+        with self._read() as connection:
+            found = connection.execute(
+                sa.select(events.c.first_seq, events.c.frames)
+                .where(events.c.session_id == session_id, events.c.last_seq > after)
+                .order_by(events.c.first_seq)
+                .execution_options(yield_per=16)
+            )
+            for first_seq, batch in found:
+                first = first or first_seq
+                batches.append(batch)
+                size += len(batch)
+                if size >= limit_bytes:
+                    break
+        return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
+
+    def last_seq(self, session_id: str) -> int:
+        """See `port.EventStore.last_seq`."""
+        with self._read() as connection:
+            return self._last_seq(connection, session_id)
+
+    @staticmethod
+    def _last_seq(connection: Connection, session_id: str) -> int:
+        newest = (
+            sa.select(events.c.last_seq)
+            .where(events.c.session_id == session_id)
+            .order_by(events.c.first_seq.desc())
+            .limit(1)
+        )
+        return connection.execute(newest).scalar() or 0
+
+    def get(self, owner: str, session_id: str) -> port.Session:
+        """See `port.SessionStore.get`."""
+        with self._read() as connection:
+            return self._session(connection, owner, session_id)
+
+    @staticmethod
+    def _session(connection: Connection, owner: str, session_id: str) -> port.Session:
+        row = connection.execute(
+            sa.select(sessions, _ACTIVE).where(sessions.c.id == session_id, sessions.c.owner == owner)
+        ).first()
+        if row is None:
+            raise SessionNotFound(session_id)
+        return rows.session(row, row.active_state)
+
+    def page(self, owner: str, *, limit: int, cursor: str | None = None, query: str | None = None) -> port.Page:
+        """See `port.SessionStore.page`."""
+        wanted = sa.select(sessions, _ACTIVE).where(sessions.c.owner == owner)
+        if cursor:
+            wanted = wanted.where(sessions.c.id < cursor)
+        if query:
+            said = sa.exists().where(
+                messages.c.session_id == sessions.c.id, messages.c.content.icontains(query, autoescape=True)
+            )
+            wanted = wanted.where(sa.or_(sessions.c.title.icontains(query, autoescape=True), said))
+        with self._read() as connection:
+            found = connection.execute(wanted.order_by(sessions.c.id.desc()).limit(limit + 1)).all()
+        page = [rows.session(row, row.active_state) for row in found[:limit]]
+        return port.Page(page, page[-1].id if len(found) > limit else None)
+
+    def projects(self, owner: str) -> list[tuple[str, str]]:
+        """See `port.SessionStore.projects`."""
+        first_used = sa.func.min(sessions.c.created_at)
+        with self._read() as connection:
+            found = connection.execute(
+                sa.select(sessions.c.directory, first_used)
+                .where(sessions.c.owner == owner)
+                .group_by(sessions.c.directory)
+                .order_by(first_used)
+            )
+            return [(directory, created_at) for directory, created_at in found]
+
+    def snapshot(
+        self, owner: str, session_id: str, *, limit: int, before: str | None = None
+    ) -> tuple[port.Session, list[port.Message], bool]:
+        """See `port.MessageStore.snapshot`."""
+        wanted = sa.select(messages).where(messages.c.session_id == session_id)
+        if before:
+            wanted = wanted.where(messages.c.id < before)
+        with self._read() as connection:
+            session = self._session(connection, owner, session_id)
+            found = connection.execute(wanted.order_by(messages.c.id.desc()).limit(limit + 1)).all()
+            page = list(reversed(found[:limit]))
+            bodies = self._parts(connection, [row.id for row in page])
+        return session, [rows.message(row, bodies[row.id]) for row in page], len(found) > limit
+
+    @staticmethod
+    def _parts(connection: Connection, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+        bodies: dict[str, list[dict[str, Any]]] = {message_id: [] for message_id in message_ids}
+        found = connection.execute(
+            sa.select(parts.c.message_id, parts.c.body)
+            .where(parts.c.message_id.in_(message_ids))
+            .order_by(parts.c.message_id, parts.c.position)
+        )
+        for message_id, body in found:
+            bodies[message_id].append(body)
+        return bodies
+
+    def message(self, session_id: str, message_id: str) -> port.Message | None:
+        """See `port.MessageStore.message`."""
+        with self._read() as connection:
+            row = connection.execute(
+                sa.select(messages).where(messages.c.session_id == session_id, messages.c.id == message_id)
+            ).first()
+            return None if row is None else rows.message(row, self._parts(connection, [row.id])[row.id])
+
+    def turn(self, session_id: str, turn_id: str) -> port.Turn | None:
+        """See `port.MessageStore.turn`."""
+        with self._read() as connection:
+            row = connection.execute(
+                sa.select(turns).where(turns.c.session_id == session_id, turns.c.id == turn_id)
+            ).first()
+        return None if row is None else rows.turn(row)
+
+    def active_turns(self, session_id: str | None = None) -> list[port.Turn]:
+        """See `port.MessageStore.active_turns`."""
+        wanted = sa.true() if session_id is None else turns.c.session_id == session_id
+        with self._read() as connection:
+            found = connection.execute(
+                sa.select(turns).where(wanted, turns.c.state.in_(("running", "waiting"))).order_by(turns.c.id)
+            )
+            return [rows.turn(row) for row in found]
+
+    def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
+        """See `port.MessageStore.file_changes`."""
+        with self._read() as connection:
+            found = connection.execute(
+                sa.select(file_changes.c.path, file_changes.c.before, file_changes.c.after)
+                .where(file_changes.c.session_id == session_id)
+                .order_by(file_changes.c.path)
+            )
+            return [(path, before, after) for path, before, after in found]
+
+    def permission(self, session_id: str, permission_id: str) -> port.Permission | None:
+        """See `port.PermissionStore.permission`."""
+        with self._read() as connection:
+            row = connection.execute(
+                sa.select(permissions).where(permissions.c.session_id == session_id, permissions.c.id == permission_id)
+            ).first()
+        return None if row is None else rows.permission(row)
+
+    def permissions(self, session_id: str, *, response: str | None) -> list[port.Permission]:
+        """See `port.PermissionStore.permissions`."""
+        with self._read() as connection:
+            found = connection.execute(
+                sa.select(permissions)
+                .where(permissions.c.session_id == session_id, permissions.c.response.is_not_distinct_from(response))
+                .order_by(permissions.c.id)
+            )
+            return [rows.permission(row) for row in found]

@@ -1,0 +1,137 @@
+"""Tables. A change here needs a migration beside it, and a new `HEAD`; a test compares the two."""
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+
+#: The revision that this code needs (the newest file in `migrations/versions`).
+HEAD = "0001"
+
+metadata = MetaData()
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("model", Text),
+    Column("resolved_model", Text, nullable=False),
+    Column("tools", JSON, nullable=False),
+    Column("directory", Text, nullable=False),
+    Column("system", Text),
+    Column("permission", JSON, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("last_message_at", Text),
+    Column("message_count", Integer, nullable=False, server_default="0"),
+    Column("folded_seq", Integer, nullable=False, server_default="0"),
+    Column("input", Integer, nullable=False, server_default="0"),
+    Column("output", Integer, nullable=False, server_default="0"),
+    Column("cached", Integer, nullable=False, server_default="0"),
+    Column("turn_ms", Integer, nullable=False, server_default="0"),
+    Index("sessions_by_owner", "owner", "id"),
+)
+
+
+def _session_id() -> Column[str]:
+    return Column("session_id", Text, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False)
+
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _session_id(),
+    Column("owner", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("user_message_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    Column("first_seq", Integer, nullable=False, server_default="0"),
+    Column("last_seq", Integer),
+    Column("error_code", Text),
+    Column("ended_at", Text),
+    Column("input", Integer, nullable=False, server_default="0"),
+    Column("output", Integer, nullable=False, server_default="0"),
+    Column("cached", Integer, nullable=False, server_default="0"),
+    Column("turn_ms", Integer, nullable=False, server_default="0"),
+    Index("turns_by_session", "session_id", "id"),
+    # One active turn a session, held by the store itself; it also finds the unfinished ones at start-up.
+    Index(
+        "turns_active",
+        "session_id",
+        unique=True,
+        sqlite_where=text("state IN ('running', 'waiting')"),
+        postgresql_where=text("state IN ('running', 'waiting')"),
+    ),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _session_id(),
+    Column("turn_id", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("tokens", Integer, nullable=False, server_default="0"),
+    Column("created_at", Text, nullable=False),
+    Index("messages_by_session", "session_id", "id"),
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("message_id", Text, ForeignKey("messages.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("body", JSON, nullable=False),
+    PrimaryKeyConstraint("message_id", "position"),
+)
+
+#: The log: a row holds a batch of frames, as they were written together.
+events = Table(
+    "events",
+    metadata,
+    _session_id(),
+    Column("first_seq", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("session_id", "first_seq"),
+)
+
+file_changes = Table(
+    "file_changes",
+    metadata,
+    _session_id(),
+    Column("path", Text, nullable=False),
+    Column("before", LargeBinary),
+    Column("after", LargeBinary),
+    PrimaryKeyConstraint("session_id", "path"),
+)
+
+permissions = Table(
+    "permissions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _session_id(),
+    Column("turn_id", Text, nullable=False),
+    Column("call_id", Text, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("response", Text),
+    Index("permissions_by_session", "session_id", "id"),
+)

@@ -1,0 +1,186 @@
+"""The store on a SQL database, through SQLAlchemy."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from opencode import frames
+from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
+from opencode.storage import changes, port
+from opencode.storage.engine import FolderLock, migrate, open_engine
+from opencode.storage.queries import Queries
+from opencode.storage.schema import permissions, sessions
+
+#: Last numbers kept in memory, so that an append need not ask; forgetting them costs a look-up each.
+_REMEMBERED_SESSIONS = 10_000
+
+# The hottest statements of the program, as text: building them anew costs more than the insert itself. The guard stands
+# in the same statement, so that a writer that lost its turn or session inserts nothing, whenever it wakes up.
+_SESSION = "SELECT 1 FROM sessions WHERE id = :session"
+_TURN = "SELECT 1 FROM turns WHERE id = :turn AND attempt = :attempt AND state IN ('running', 'waiting')"
+_INSERT = "INSERT INTO events (session_id, first_seq, last_seq, frames) SELECT :session, :first, :last, :frames"
+_INSERT_BY_SESSION = sa.text(f"{_INSERT} WHERE EXISTS ({_SESSION})")
+_INSERT_BY_TURN = sa.text(f"{_INSERT} WHERE EXISTS ({_TURN})")
+_SESSION_STANDS = sa.text(_SESSION)
+_TURN_STANDS = sa.text(_TURN)
+_FOLDED = sa.text("UPDATE sessions SET folded_seq = :last WHERE id = :session")
+#: An event beside a turn, such as `session_updated`, is no reason to skip what the turn has not folded yet.
+_FOLDED_NEXT = sa.text("UPDATE sessions SET folded_seq = :last WHERE id = :session AND folded_seq = :first - 1")
+
+
+def _refusal(append: port.Append) -> OpenCodeError:
+    if append.turn is None:
+        return SessionNotFound(append.session_id)
+    return StaleAttempt(f"attempt {append.turn[1]} of turn {append.turn[0]} is not the current one")
+
+
+class SqlStore(Queries):
+    """One process owns it: writers wait for one another by a lock here, never in the database's C code."""
+
+    def __init__(self, engine: Engine, lock: FolderLock) -> None:
+        super().__init__(engine)
+        self._folder = lock
+        self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
+        self._writing = threading.Lock()
+        self._last_seqs: dict[str, int] = {}
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._writing:
+            try:
+                with self._writer.begin() as connection:
+                    yield connection
+            except SQLAlchemyError as exc:
+                self._last_seqs.clear()
+                raise StoreError(f"the store failed: {type(exc).__name__}") from exc
+
+    def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
+        """See `port.EventStore.commit`."""
+        with self._write() as connection:
+            return [self._append(connection, append) for append in appends]
+
+    def _append(self, connection: Connection, append: port.Append) -> port.Committed | OpenCodeError:
+        savepoint = connection.begin_nested() if append.changes else None
+        first_seq = self._next_seq(connection, append.session_id)
+        committed = port.Committed(first_seq, frames.numbered(append.bodies, first_seq))
+        try:
+            if append.bodies:
+                self._insert(connection, append, committed)
+            else:
+                self._guard(connection, append)
+            if append.folds:
+                connection.execute(_FOLDED, {"session": append.session_id, "last": committed.last_seq})
+            elif append.turn is None:
+                row = {"session": append.session_id, "first": first_seq, "last": committed.last_seq}
+                connection.execute(_FOLDED_NEXT, row)
+            for change in append.changes:
+                changes.apply(connection, change, committed)
+        except OpenCodeError as refusal:
+            if savepoint is not None:
+                savepoint.rollback()
+            return refusal
+        if savepoint is not None:
+            savepoint.commit()
+        self._last_seqs[append.session_id] = committed.last_seq
+        return committed
+
+    def _insert(self, connection: Connection, append: port.Append, committed: port.Committed) -> None:
+        row = {
+            "session": append.session_id,
+            "first": committed.first_seq,
+            "last": committed.last_seq,
+            "frames": b"".join(committed.frames),
+        }
+        if append.turn is None:
+            found = connection.execute(_INSERT_BY_SESSION, row)
+        else:
+            found = connection.execute(_INSERT_BY_TURN, {**row, "turn": append.turn[0], "attempt": append.turn[1]})
+        if found.rowcount != 1:
+            raise _refusal(append)
+
+    def _guard(self, connection: Connection, append: port.Append) -> None:
+        """As the guard of the inserts, for changes that come without an event."""
+        if append.turn is None:
+            found = connection.execute(_SESSION_STANDS, {"session": append.session_id})
+        else:
+            found = connection.execute(_TURN_STANDS, {"turn": append.turn[0], "attempt": append.turn[1]})
+        if found.scalar() is None:
+            raise _refusal(append)
+
+    def _next_seq(self, connection: Connection, session_id: str) -> int:
+        if session_id not in self._last_seqs:
+            if len(self._last_seqs) > _REMEMBERED_SESSIONS:
+                self._last_seqs.clear()
+            self._last_seqs[session_id] = self._last_seq(connection, session_id)
+        return self._last_seqs[session_id] + 1
+
+    def create(self, session: port.Session) -> None:
+        """See `port.SessionStore.create`."""
+        with self._write() as connection:
+            connection.execute(
+                sessions.insert().values(
+                    id=session.id,
+                    owner=session.owner,
+                    title=session.title,
+                    model=session.model,
+                    resolved_model=session.resolved_model,
+                    tools=list(session.tools),
+                    directory=session.directory,
+                    system=session.system,
+                    permission=session.permission,
+                    created_at=session.created_at,
+                )
+            )
+
+    def delete(self, session_id: str) -> None:
+        """See `port.SessionStore.delete`."""
+        with self._write() as connection:
+            connection.execute(sessions.delete().where(sessions.c.id == session_id))
+            self._last_seqs.pop(session_id, None)
+
+    def answer(self, permission_id: str, response: str) -> bool:
+        """See `port.PermissionStore.answer`."""
+        with self._write() as connection:
+            done = connection.execute(
+                permissions.update()
+                .where(permissions.c.id == permission_id, permissions.c.response.is_(None))
+                .values(response=response)
+            )
+            return done.rowcount == 1
+
+    def check(self) -> None:
+        """See `port.Store.check`."""
+        with self._write() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def close(self) -> None:
+        """See `port.Store.close`."""
+        self._engine.dispose()
+        self._folder.release()
+
+
+def open_store(url: str | None, data_dir: Path, *, durability: str = "process") -> SqlStore:
+    """Open the store at `url`, or the embedded one under `data_dir`, and bring its schema up to date.
+
+    Raises:
+        SettingsError: the URL cannot be used.
+        StoreError: another process owns the data folder, or the schema is newer than this program.
+    """
+    if url is None:
+        url = f"sqlite:///{data_dir / 'store.sqlite3'}"
+    engine = open_engine(url, durability=durability)
+    folder = Path(make_url(url).database or "").resolve().parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FolderLock(folder)
+    try:
+        migrate(engine)
+    except BaseException:
+        engine.dispose()
+        lock.release()
+        raise
+    return SqlStore(engine, lock)
