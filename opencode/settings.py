@@ -23,7 +23,7 @@ _CONFIG_FILE = "opencode.toml"
 #: A file in the served directory can be written by the agent itself: it must not open the door.
 _NOT_FROM_PROJECT = frozenset(
     {"host", "auth", "auth_tokens", "allowed_hosts", "cors_origins", "cors_credentials", "project_roots", "permission"}
-    | {"public_url", "trusted_proxies", "secret_key", "rate_limit", "data_dir", "database_url", "script"}
+    | {"directory", "public_url", "trusted_proxies", "secret_key", "rate_limit", "data_dir", "database_url", "script"}
 )
 
 
@@ -73,6 +73,9 @@ class Settings(BaseModel):
     host: str = _env("OPENCODE_HOST", "localhost", "address to listen on", "a host name or address")
     port: int = _env(
         "PORT", 3000, "port to listen on", "a whole number up to 65535; 0 takes a free one", ge=0, le=65535
+    )
+    directory: Path | None = _env(
+        "OPENCODE_DIRECTORY", None, "where new sessions work (default: where the server was started)", "a directory"
     )
     database_url: str | None = _env(
         "DATABASE_URL", None, "the store; without it SQLite under the data folder", "sqlite:////path/store.sqlite3"

@@ -77,7 +77,6 @@ def build_services(
     environ: Mapping[str, str],
     *,
     providers: Mapping[str, Provider] | None = None,
-    directory: Path | None = None,
 ) -> Services:
     """Open the store and put everything together. `providers` replaces those that the settings call for.
 
@@ -85,8 +84,8 @@ def build_services(
         SettingsError: a setting cannot be honoured.
         StoreError: the store is in use, or was written by a newer version.
     """
-    directories = _directories(settings, directory or Path.cwd())
-    models, reason = _models(settings, providers)
+    directories = _directories(settings)
+    models, reason = find_models(settings, providers)
     store = open_store(settings.database_url, settings.data_dir, durability=settings.durability)
     bus = MemoryBus()
     event_log = EventLog(store, bus)
@@ -108,6 +107,10 @@ def build_services(
             limits=limits,
         ).run()
 
+    # Importing an SDK takes up to a second in which no stream moves: now, and not in the midst of the first turn.
+    for provider in models.providers.values():
+        if isinstance(provider, Anthropic | OpenAI) and provider.missing() is None:
+            provider.warm()
     end_interrupted(store, event_log)
     runner = Runner(work, turn_timeout_s=settings.turn_timeout_s)
     sessions = SessionService(
@@ -126,17 +129,21 @@ def build_services(
     return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
 
 
-def _directories(settings: Settings, here: Path) -> Directories:
-    roots = tuple(Path(root).expanduser().resolve() for root in settings.project_roots) or (here.resolve(),)
+def _directories(settings: Settings) -> Directories:
+    here = (settings.directory or Path.cwd()).resolve()
+    roots = tuple(Path(root).expanduser().resolve() for root in settings.project_roots) or (here,)
     for root in roots:
         if not root.is_dir():
             raise SettingsError(f"OPENCODE_PROJECT_ROOTS names {root}, which is not a directory. Create or correct it.")
-    here = here.resolve()
     return Directories(roots, here if any(here.is_relative_to(root) for root in roots) else roots[0])
 
 
-def _models(settings: Settings, given: Mapping[str, Provider] | None) -> tuple[ModelNames, str]:
-    """The providers by name, and the default model with the reason for it."""
+def find_models(settings: Settings, given: Mapping[str, Provider] | None = None) -> tuple[ModelNames, str]:
+    """The models that can be asked, and the reason for the default one.
+
+    Raises:
+        SettingsError: the default model that is set cannot be resolved.
+    """
     local = [] if given is not None else find_local_servers()
     name, reason = choose_default(
         settings.model,

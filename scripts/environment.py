@@ -104,11 +104,15 @@ class Environment:
 
     def make(self) -> None:
         """Make it anew with the running Python."""
+        module = environment_module()
+        python = sys.executable
+        if Path(sys.prefix) == self.path:  # activated: what runs here is about to go
+            python = os.path.realpath(python)
         if self.path.is_symlink():
             self.path.unlink()
         elif self.path.exists():
             shutil.rmtree(self.path)
-        command = [sys.executable, "-m", environment_module(), str(self.path)]
+        command = [python, "-m", module, str(self.path)]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode or not self.version():
             raise SetupError(f"{made.stdout}{made.stderr}\n{' '.join(command)} failed; its output is above.")

@@ -45,8 +45,8 @@ IMPORT_EXCEPTIONS: dict[tuple[str, str], str] = {}
 ADAPTERS = {
     "provider": {"anthropic", "openai", "demo", "scripted"},
     "tool": {"bash", "read", "write", "edit", "grep", "glob", "list"},
-    "storage": {"sql", "memory"},
-    "bus": {"memory", "redis"},
+    "storage": {"sql"},
+    "bus": {"memory"},
 }
 
 # Foreign package: the modules (or packages, with a dot at the end) that may import it.

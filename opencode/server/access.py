@@ -66,11 +66,11 @@ def _token(entry: str, number: int) -> Token:
 
 
 class Guard:
-    """The checks of one server; holds no state of requests."""
+    """The checks of one server; holds no state of requests. `extra_token` lets in beside the configured ones."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, extra_token: str | None = None) -> None:
         self._auth = settings.auth_on
-        self._tokens = parse_tokens(settings.auth_tokens)
+        self._tokens = parse_tokens((*settings.auth_tokens, *filter(None, [extra_token])))
         self._public = urlsplit(settings.public_url) if settings.public_url else None
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
         self._trusts_scheme = bool(self._public) or settings.trusted_proxies > 0

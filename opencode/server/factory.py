@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import secrets
 import time
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +13,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from opencode.server import api, errors, health, openapi, project, tui
+from opencode.server import api, errors, health, logs, openapi, project, tui
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
 from opencode.server.limits import Limits
@@ -34,15 +36,19 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     """
     if services is None:
         if settings is None:
-            settings, warnings = load(os.environ)  # noqa: TID251 - the one place where a server process reads it
+            # The one place where a server process reads its environment.
+            environ = os.environ  # noqa: TID251 - as above
+            settings, warnings = load(environ, directory=Path(environ.get("OPENCODE_DIRECTORY") or Path.cwd()))
+            logs.set_up(settings)
             for warning in warnings:
                 log.warning(warning)
         services = build_services(settings, os.environ)  # noqa: TID251 - tools get an allow-listed part
     settings = services.settings
-    guard = Guard(settings)
+    token = secrets.token_urlsafe(24) if settings.auth_on and not settings.auth_tokens else None
+    guard = Guard(settings, extra_token=token)
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MODEL_REASON=services.model_reason)
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MODEL_REASON=services.model_reason, NEW_TOKEN=token)
     app.extensions["opencode"] = services
     if settings.trusted_proxies:
         hops = settings.trusted_proxies

@@ -113,8 +113,9 @@ def _common_codes() -> set[str]:
 
 def _schemas(contracts: list[Contract]) -> dict[str, Any]:
     models: set[type[BaseModel]] = {model for own in contracts for model in (own.body, own.answer) if model}
-    wanted = sorted({*models, schemas.ErrorEnvelope}, key=lambda model: model.__name__)
-    _map, definitions = models_json_schema([(model, "validation") for model in wanted], ref_template=_REF)
+    models.add(schemas.ErrorEnvelope)
+    wanted = [(model, "validation") for model in sorted(models, key=lambda own: own.__name__)]
+    _map, definitions = models_json_schema(wanted, ref_template=_REF)  # type: ignore[arg-type] # a literal, widened
     found: dict[str, Any] = dict(definitions["$defs"])
     names = []
     for event in events.EVENTS:

@@ -232,21 +232,6 @@ def test_each_refusal_has_its_code(talk, refusal, code, retryable):
     assert len(wire.requests) == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ({"error": "does not support tools"}, "does not support tools"),
-        ({"detail": [{"msg": "field required"}]}, "field required"),
-        ({"object": "error", "message": "bad template", "code": 400}, "bad template"),
-        ("<h1>Bad <b>Gateway</b></h1>", "Bad Gateway"),
-    ],
-)
-def test_the_servers_own_words_are_found_wherever_it_puts_them(talk, body, words):
-    provider, _ = talk([{"refuse": {"status": 400, "body": body}}])
-
-    assert words in failure_of(provider).message
-
-
 @pytest.mark.parametrize("form", ["data: {}\n\n", "event: error\ndata: {}\n\n"])
 def test_an_error_within_the_stream_ends_it(talk, form):
     error = json.dumps({"error": {"message": "boom", "type": "server_error", "code": 500}})

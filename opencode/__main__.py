@@ -1,0 +1,5 @@
+"""`python -m opencode`."""
+
+from opencode.cli.main import main
+
+main(prog_name="opencode")

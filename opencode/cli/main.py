@@ -1,0 +1,23 @@
+"""The command `opencode`."""
+
+import click
+
+from opencode.cli.models import models
+from opencode.cli.serve import serve
+from opencode.version import VERSION
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="opencode")
+def main() -> None:
+    """An AI coding agent behind HTTP: sessions, turns streamed as Server-Sent Events, tools on a real directory.
+
+    \b
+    opencode serve                 serve the current directory on http://localhost:3000
+    opencode serve ~/project       serve another one
+    opencode models                which models can be used, and what the others lack
+    """
+
+
+main.add_command(serve)
+main.add_command(models)

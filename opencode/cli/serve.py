@@ -1,0 +1,111 @@
+"""`opencode serve`: checks what it is asked for, then becomes gunicorn."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from opencode.errors import SettingsError
+from opencode.server.access import parse_tokens
+from opencode.server.gunicorn_conf import bind_addresses
+from opencode.settings import is_loopback, load
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument(
+    "directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option("--host", help="Address to listen on.  [default: localhost]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 3000]")
+@click.option("--auth/--no-auth", default=None, help="Ask for a token.  [default: beyond localhost]")
+@click.option("--workers", type=click.IntRange(1), default=1, help="Worker processes; the embedded store takes one.")
+@click.option("--model", help="Default model, as provider/model; `opencode models` lists them.")
+@click.option("--cors", multiple=True, metavar="ORIGIN", help="A page that may call, such as https://app.example.com.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A further Host name that requests may carry.")
+def serve(  # noqa: PLR0917 - click passes them by name
+    directory: Path,
+    host: str | None,
+    port: int | None,
+    auth: bool | None,
+    workers: int,
+    model: str | None,
+    cors: tuple[str, ...],
+    allow_host: tuple[str, ...],
+) -> None:
+    """Serve DIR (default: the current directory) to web pages, terminals and programs.
+
+    Tools work on real files in DIR. On localhost no token is needed; beyond it one is asked for, and made where
+    OPENCODE_AUTH_TOKENS sets none.
+
+    \b
+    opencode serve --port 8080
+    opencode serve --auth
+    opencode serve --host 0.0.0.0 --port 8080
+    OPENCODE_AUTH_TOKENS=ann:s3cret opencode serve --host 0.0.0.0
+    """
+    flags = {
+        "OPENCODE_DIRECTORY": str(directory.resolve()),
+        "OPENCODE_HOST": host or os.environ.get("OPENCODE_HOST") or "localhost",
+        "PORT": None if port is None else str(port),
+        "OPENCODE_AUTH": None if auth is None else "on" if auth else "off",
+        "OPENCODE_MODEL": model,
+        "OPENCODE_CORS_ORIGINS": ",".join(cors),
+        "OPENCODE_ALLOWED_HOSTS": ",".join(allow_host),
+    }
+    environ = {**os.environ, **{name: value for name, value in flags.items() if value}}
+    try:
+        bind = _checked(environ, directory, workers)
+    except SettingsError as exc:
+        raise click.ClickException(str(exc)) from None
+    _become_gunicorn(environ, bind)
+
+
+def _checked(environ: dict[str, str], directory: Path, workers: int) -> list[str]:
+    """The addresses to bind, after all that can be refused has been looked at."""
+    settings, _warnings = load(environ, directory=directory.resolve())
+    parse_tokens(settings.auth_tokens)
+    if workers > 1:
+        raise SettingsError("--workers above 1 cannot share the embedded store. One worker holds thousands of streams.")
+    if settings.auth is False and not is_loopback(settings.host):
+        raise SettingsError(
+            f"--no-auth with --host {settings.host} would let anyone who reaches it run commands here. Leave out"
+            " --no-auth, or listen at localhost."
+        )
+    bind = bind_addresses(settings.host, str(settings.port))
+    for address in bind:
+        _check_free(address, settings.port)
+    return bind
+
+
+def _check_free(address: str, port: int) -> None:
+    host, _, _ = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except OSError as exc:
+        raise SettingsError(
+            f"Cannot listen at {address}: {exc.strerror or exc}. Stop what uses the port, or choose another:"
+            f" opencode serve --port {port + 1 if 0 < port < 65535 else 3001}"  # noqa: PLR2004 - the last port
+        ) from None
+
+
+def _become_gunicorn(environ: dict[str, str], bind: list[str]) -> None:
+    """Replace this process, so that signals go straight to gunicorn.
+
+    The served directory must not be a place to import from: a project's own `json.py` would run in the server. So `-P`,
+    and gunicorn, which puts its working directory on the path, works elsewhere.
+    """
+    home = Path(__file__).resolve().parents[2]
+    program = [sys.executable, "-P", "-m", "gunicorn", "opencode.server.wsgi:app", "--chdir", str(home)]
+    program += ["--config", "python:opencode.server.gunicorn_conf"]
+    for address in bind:
+        program += ["--bind", address]
+    sys.stdout.flush()
+    os.execve(sys.executable, program, environ)  # noqa: S606 - our own interpreter

@@ -1,0 +1,52 @@
+"""What the server says when it stands."""
+
+from opencode.settings import is_loopback
+from opencode.version import VERSION
+from opencode.wiring import Services
+
+_JSON_HEADER = "-H 'Content-Type: application/json'"
+_FIRST = '{"content": "start"}'
+
+
+def banner(services: Services, *, port: int, token: str | None) -> str:
+    """Address, directory, model with the reason for it, access, and a first turn to copy. `token` is a new one."""
+    settings = services.settings
+    host = "localhost" if is_loopback(settings.host) or settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared only
+    url = settings.public_url or f"http://{host}:{port}"
+    auth = "" if not settings.auth_on else f" -H 'Authorization: Bearer {token or '<token>'}'"
+    model = str(services.models.resolve(None))
+    lines = [
+        "",
+        f"  OpenCode server {VERSION}",
+        f"  address    {url}",
+        f"  directory  {services.sessions.directories.default}",
+        f"  model      {model} ({services.model_reason})",
+        f"  data       {settings.database_url or settings.data_dir}",
+        f"  access     {_access(services, token)}",
+        "",
+        f"  {_other_model(model)}",
+        "",
+        "  A first turn, from another terminal:",
+        f'    S=$(curl -s{auth} -X POST {url}/api/session | sed \'s/.*"session_id":"\\([^"]*\\).*/\\1/\')',
+        f"    curl -N{auth} {url}/api/session/$S/message {_JSON_HEADER} -d '{_FIRST}'",
+        "",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _access(services: Services, token: str | None) -> str:
+    if not services.settings.auth_on:
+        return "this machine only, no token needed"
+    if token is not None:
+        return f"with the token {token} (new at each start; OPENCODE_AUTH_TOKENS sets lasting ones)"
+    return "with one of the tokens in OPENCODE_AUTH_TOKENS"
+
+
+def _other_model(model: str) -> str:
+    if model == "demo/guide":
+        return (
+            "demo/guide is a built-in guide, no AI. For a model: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or start"
+            " Ollama."
+        )
+    return "Another model: OPENCODE_MODEL=provider/model; `opencode models` lists them."

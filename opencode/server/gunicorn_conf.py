@@ -1,0 +1,123 @@
+"""How gunicorn runs the server: settings and hooks, for `gunicorn.conf.py` and `opencode serve` alike.
+
+gevent patches when the worker starts, so nothing here may import what must be patched first; `preload_app` stays off.
+"""
+
+import os
+import resource
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opencode.errors import SettingsError
+from opencode.settings import is_loopback, load
+
+worker_class = "opencode.server.worker.Worker"
+workers = 1
+#: The default of 1000 makes the next request hang without an error.
+worker_connections = 12_000
+timeout = 60
+graceful_timeout = 15
+keepalive = 2
+backlog = 4096
+preload_app = False
+control_socket_disable = True
+#: Forwarded headers are trusted by ProxyFix alone, as far as OPENCODE_TRUSTED_PROXIES says.
+forwarded_allow_ips = ""
+limit_request_line = 8190
+limit_request_field_size = 8190
+#: Of the time that gunicorn gives, what running turns get; the rest is for their streams to end in.
+_TURN_GRACE_S = 10.0
+_POLL_S = 0.1
+_NOFILE = 65_536
+
+
+def addresses(environ: Mapping[str, str]) -> list[str]:
+    """Where to listen: `OPENCODE_HOST` and `PORT`; where only a platform's `PORT` is set, on all addresses."""
+    port = environ.get("PORT") or "3000"
+    host = environ.get("OPENCODE_HOST") or ("0.0.0.0" if environ.get("PORT") else "localhost")  # noqa: S104 - with auth on
+    return bind_addresses(host, port)
+
+
+def bind_addresses(host: str, port: str) -> list[str]:
+    """`localhost` is 127.0.0.1, and ::1 where this machine has it; an IPv6 address gets its brackets."""
+    if host == "localhost":
+        both = has_ipv6_loopback() and port != "0"
+        return [f"127.0.0.1:{port}", f"[::1]:{port}"] if both else [f"127.0.0.1:{port}"]
+    return [f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"]
+
+
+def has_ipv6_loopback() -> bool:
+    """Whether this machine has ::1."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def on_starting(server: Any) -> None:
+    """In the master, before anything listens: check the settings, and settle who may come in."""
+    try:
+        _settle(server)
+    except SettingsError as exc:
+        sys.stderr.write(f"Error: {exc}\n")
+        sys.exit(2)
+
+
+def _settle(server: Any) -> None:
+    from opencode.server.access import parse_tokens  # noqa: PLC0415 - not before the settings are read
+
+    environ = os.environ  # noqa: TID251 - workers are forked from here and read it
+    hosts = [str(address[0]) for address in server.cfg.address if isinstance(address, tuple)]
+    beyond = [host for host in hosts if not is_loopback(host)]
+    if beyond:
+        environ.setdefault("OPENCODE_HOST", beyond[0])
+    settings, warnings = load(environ, directory=Path(environ.get("OPENCODE_DIRECTORY") or Path.cwd()))
+    for warning in warnings:
+        server.log.warning(warning)
+    if server.cfg.workers > 1:
+        raise SettingsError(
+            f"{server.cfg.workers} workers cannot share the embedded store. Start one: it holds thousands of streams."
+        )
+    if int(environ.get("WEB_CONCURRENCY") or "1") > 1:
+        server.log.warning("WEB_CONCURRENCY is reduced to 1: several workers cannot share the embedded store.")
+    parse_tokens(settings.auth_tokens)
+    if settings.auth is False and beyond:
+        raise SettingsError(
+            f"Without a token nobody may listen at {beyond[0]}: anyone who reaches it could run commands here."
+            " Leave out --no-auth (OPENCODE_AUTH=off), or listen at localhost."
+        )
+    if beyond and settings.auth is None:
+        environ["OPENCODE_AUTH"] = "on"
+
+
+def post_worker_init(worker: Any) -> None:
+    """In the worker, when the app stands: room for sockets, the banner, and an ear for SIGTERM."""
+    from opencode.server.banner import banner  # noqa: PLC0415 - only here is everything patched
+
+    _raise_nofile()
+    services = worker.wsgi.extensions["opencode"]
+    port = worker.sockets[0].getsockname()[1]
+    sys.stdout.write(banner(services, port=port, token=worker.wsgi.config["NEW_TOKEN"]))
+    sys.stdout.flush()
+    threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True).start()
+
+
+def _watch(worker: Any, services: Any) -> None:
+    """SIGTERM has no hook of its own, and `worker_exit` comes too late for open streams."""
+    pause = threading.Event()
+    while worker.alive:
+        pause.wait(_POLL_S)
+    services.stop(_TURN_GRACE_S)
+
+
+def _raise_nofile() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _NOFILE if hard == resource.RLIM_INFINITY else min(_NOFILE, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

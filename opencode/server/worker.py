@@ -1,0 +1,54 @@
+"""gunicorn's gevent worker, with our envelope on what it refuses by itself: bad lines, 414, 431, two Hosts."""
+
+import re
+from typing import Any
+
+import orjson
+from gunicorn.workers.ggevent import GeventWorker
+
+from opencode.errors import InvalidRequest
+from opencode.server.errors import envelope
+
+_STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
+
+
+class _Capture:
+    """Stands in for the client's socket while gunicorn writes its answer."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def setblocking(self, _flag: object) -> None:
+        pass
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+    send = sendall
+
+
+class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
+    """Runs the app in greenlets."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Let gunicorn find the status and write its log, then say it in our words."""
+        capture = _Capture()
+        super().handle_error(req, capture, addr, exc)
+        found = _STATUS.match(capture.data)
+        if found is None:
+            return
+        status = int(found[1])
+        error = InvalidRequest(f"The request could not be read: {str(exc)[:200] or type(exc).__name__}")
+        body = envelope(error)
+        body["error"]["status"] = status
+        if status >= 500:  # noqa: PLR2004 - a fault of ours: no details
+            body["error"].update(code="INTERNAL_ERROR", message="The server failed.")
+        data = orjson.dumps(body) + b"\n"
+        head = (
+            f"HTTP/1.1 {status} Refused\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode() + data)
+        except OSError:
+            self.log.debug("the client left before it was refused")
