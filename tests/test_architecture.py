@@ -433,6 +433,8 @@ IMPORTER = textwrap.dedent("""
     try:
         for name in names:
             importlib.import_module(name)
+    except SystemExit as error:
+        sys.exit(f"importing {name} ended the process ({error}): {printed.getvalue()}")
     finally:
         sys.stdout, sys.stderr = stdout, stderr
     changed = [key for key, value in state().items() if value != before[key]]
