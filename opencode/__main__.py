@@ -2,4 +2,5 @@
 
 from opencode.cli.main import main
 
-main(prog_name="opencode")
+if __name__ == "__main__":
+    main(prog_name="opencode")

@@ -6,8 +6,9 @@ as environment variables, so that every way to start the server reads the same.
 
 import ipaddress
 import json
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -189,14 +190,21 @@ def _extra(field: FieldInfo) -> dict[str, Any]:
     return extra if isinstance(extra, dict) else {}
 
 
+def environment() -> MutableMapping[str, str]:
+    """The process's environment; nothing else reads it."""
+    return os.environ  # noqa: TID251 - the one place
+
+
 def load(environ: Mapping[str, str], *, directory: Path | None = None) -> tuple[Settings, list[str]]:
     """Read the settings from `opencode.toml` in `directory` and from `environ`, and what there is to warn of.
+
+    `directory` is by default the served one: `OPENCODE_DIRECTORY`, else the current one.
 
     Raises:
         SettingsError: a value is malformed; the message names the setting, its form and where it was set.
     """
-    values, warnings = _from_file((directory or Path.cwd()) / _CONFIG_FILE)
-    sources = dict.fromkeys(values, _CONFIG_FILE)
+    values, warnings = _from_file((directory or Path(environ.get("OPENCODE_DIRECTORY") or Path.cwd())) / _CONFIG_FILE)
+    sources = {name: f"{name} in {_CONFIG_FILE}" for name in values}
     known = {variable(field): name for name, field in Settings.model_fields.items()}
     for variable_name, text in environ.items():
         if variable_name in known and text != "":

@@ -15,6 +15,7 @@ from opencode.provider.models import ModelNames, choose_default
 from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider
 from opencode.provider.scripted import Scripted
+from opencode.records import Turn
 from opencode.session.directories import Directories
 from opencode.session.log import EventLog
 from opencode.session.pen import Draft, Pen
@@ -26,7 +27,7 @@ from opencode.session.service import SessionService
 from opencode.session.tui import Screens
 from opencode.session.turn import Limits, TurnLoop
 from opencode.settings import Settings
-from opencode.storage.port import Store, Turn
+from opencode.storage.port import Store
 from opencode.storage.sql import open_store
 from opencode.tool.bash import Bash, tool_environment
 from opencode.tool.edit import Edit
@@ -90,28 +91,9 @@ def build_services(
     bus = MemoryBus()
     event_log = EventLog(store, bus)
     toolbox = _toolbox(environ)
-    gate = Gate(store, bus, settings.permission, settings.permission_timeout_s)
-    limits = Limits(settings.max_steps, settings.max_tokens, settings.turn_timeout_s)
-
-    def work(turn: Turn, cancel: Cancel) -> None:
-        session, messages, _older = store.snapshot(turn.owner, turn.session_id, limit=_HISTORY_MESSAGES)
-        TurnLoop(
-            session=session,
-            turn=turn,
-            history=conversation(message for message in messages if message.id < turn.message_id),
-            provider=models.provider(turn.model.partition("/")[0]),
-            tools=toolbox,
-            gate=gate,
-            pen=Pen(event_log, turn, Draft(turn.message_id)),
-            cancel=cancel,
-            limits=limits,
-        ).run()
-
-    # Importing an SDK takes up to a second in which no stream moves: now, and not in the midst of the first turn.
-    for provider in models.providers.values():
-        if isinstance(provider, Anthropic | OpenAI) and provider.missing() is None:
-            provider.warm()
+    _warm(models)
     end_interrupted(store, event_log)
+    work = _Work(settings, store, event_log, bus, models, toolbox)
     runner = Runner(work, turn_timeout_s=settings.turn_timeout_s)
     sessions = SessionService(
         store=store,
@@ -127,6 +109,40 @@ def build_services(
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
     return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Carries out one turn."""
+
+    settings: Settings
+    store: Store
+    log: EventLog
+    bus: MemoryBus
+    models: ModelNames
+    tools: Toolbox
+
+    def __call__(self, turn: Turn, cancel: Cancel) -> None:
+        settings = self.settings
+        session, messages, _older = self.store.snapshot(turn.owner, turn.session_id, limit=_HISTORY_MESSAGES)
+        TurnLoop(
+            session=session,
+            turn=turn,
+            history=conversation(message for message in messages if message.id < turn.message_id),
+            provider=self.models.provider(turn.model.partition("/")[0]),
+            tools=self.tools,
+            gate=Gate(self.store, self.bus, settings.permission, settings.permission_timeout_s),
+            pen=Pen(self.log, turn, Draft(turn.message_id)),
+            cancel=cancel,
+            limits=Limits(settings.max_steps, settings.max_tokens, settings.turn_timeout_s),
+        ).run()
+
+
+def _warm(models: ModelNames) -> None:
+    """Import the SDKs that can be asked: it takes up to a second in which no stream moves, so before there are any."""
+    for provider in models.providers.values():
+        if isinstance(provider, Anthropic | OpenAI) and provider.missing() is None:
+            provider.warm()
 
 
 def _directories(settings: Settings) -> Directories:

@@ -103,7 +103,7 @@ def _become_gunicorn(environ: dict[str, str], bind: list[str]) -> None:
     and gunicorn, which puts its working directory on the path, works elsewhere.
     """
     home = Path(__file__).resolve().parents[2]
-    program = [sys.executable, "-P", "-m", "gunicorn", "opencode.server.wsgi:app", "--chdir", str(home)]
+    program = [sys.executable, "-P", "-m", "gunicorn", "opencode.server.factory:create_app()", "--chdir", str(home)]
     program += ["--config", "python:opencode.server.gunicorn_conf"]
     for address in bind:
         program += ["--bind", address]

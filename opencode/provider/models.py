@@ -5,7 +5,8 @@ from types import MappingProxyType
 
 from opencode.errors import InvalidRequest
 from opencode.provider.discovery import LocalServer
-from opencode.provider.port import ModelInfo, ModelRef, Provider
+from opencode.provider.port import ModelRef, Provider
+from opencode.records import ModelInfo
 
 SONNET = "anthropic/claude-sonnet-5-5"
 GPT = "openai/gpt-6.2-sol"

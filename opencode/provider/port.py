@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from opencode.cancel import Cancel
+from opencode.records import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +136,6 @@ class ModelRef:
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A model that can be chosen; `missing` says what must be set before it answers."""
-
-    id: str
-    provider: str
-    model: str
-    configured: bool
-    missing: str | None
-    default: bool
 
 
 class Models(Protocol):

@@ -1,11 +1,9 @@
 """The application factory."""
 
 import logging
-import os
 import re
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,12 +11,12 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from opencode.server import api, errors, health, logs, openapi, project, tui
+from opencode.server import api, errors, health, logs, messages, openapi, tui
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
 from opencode.server.limits import Limits
 from opencode.server.routes import Contract, route
-from opencode.settings import Settings, load
+from opencode.settings import Settings, environment, load
 from opencode.wiring import Services, build_services
 
 log = logging.getLogger(__name__)
@@ -36,40 +34,39 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     """
     if services is None:
         if settings is None:
-            # The one place where a server process reads its environment.
-            environ = os.environ  # noqa: TID251 - as above
-            settings, warnings = load(environ, directory=Path(environ.get("OPENCODE_DIRECTORY") or Path.cwd()))
+            settings, warnings = load(environment())
             logs.set_up(settings)
             for warning in warnings:
                 log.warning(warning)
-        services = build_services(settings, os.environ)  # noqa: TID251 - tools get an allow-listed part
+        services = build_services(settings, environment())
     settings = services.settings
     token = secrets.token_urlsafe(24) if settings.auth_on and not settings.auth_tokens else None
     guard = Guard(settings, extra_token=token)
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, MODEL_REASON=services.model_reason, NEW_TOKEN=token)
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, NEW_TOKEN=token, STARTED=time.monotonic())
     app.extensions["opencode"] = services
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign] # Flask's own way
     app.before_request(_name_request)
     app.after_request(_finish)
     _guard_requests(app, guard)
     limits = Limits(app, settings)
     app.extensions["opencode-limits"] = limits
-    _register(app, services, limits)
+    _register(app, limits)
     if settings.cors_origins:
         _allow_origins(app, settings, guard)
     return app
 
 
-def _register(app: Flask, services: Services, limits: Limits) -> None:
+def _register(app: Flask, limits: Limits) -> None:
     errors.register(app, limits)
-    app.register_blueprint(api.blueprint(services.sessions, limits))
-    app.register_blueprint(project.blueprint(services.sessions))
-    app.register_blueprint(tui.blueprint(services.screens, limits))
-    app.register_blueprint(health.blueprint(services, limits))
+    app.register_blueprint(api.api)
+    app.register_blueprint(messages.messages)
+    app.register_blueprint(tui.tui)
+    app.register_blueprint(health.health)
+    limits.limiter.exempt(health.health)
 
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)

@@ -3,17 +3,15 @@
 gevent patches when the worker starts, so nothing here may import what must be patched first; `preload_app` stays off.
 """
 
-import os
 import resource
 import socket
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from opencode.errors import SettingsError
-from opencode.settings import is_loopback, load
+from opencode.settings import environment, is_loopback, load
 
 worker_class = "opencode.server.worker.Worker"
 workers = 1
@@ -72,12 +70,13 @@ def on_starting(server: Any) -> None:
 def _settle(server: Any) -> None:
     from opencode.server.access import parse_tokens  # noqa: PLC0415 - not before the settings are read
 
-    environ = os.environ  # noqa: TID251 - workers are forked from here and read it
+    # Workers are forked from here, and read what is set here.
+    environ = environment()
     hosts = [str(address[0]) for address in server.cfg.address if isinstance(address, tuple)]
     beyond = [host for host in hosts if not is_loopback(host)]
     if beyond:
         environ.setdefault("OPENCODE_HOST", beyond[0])
-    settings, warnings = load(environ, directory=Path(environ.get("OPENCODE_DIRECTORY") or Path.cwd()))
+    settings, warnings = load(environ)
     for warning in warnings:
         server.log.warning(warning)
     if server.cfg.workers > 1:

@@ -2,41 +2,35 @@
 
 import time
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app
 
 from opencode.server import schemas
 from opencode.server.answers import json_response
-from opencode.server.limits import Limits
+from opencode.server.context import services
 from opencode.server.routes import route
 from opencode.version import VERSION
-from opencode.wiring import Services
+
+health = Blueprint("health", __name__, url_prefix="/health")
 
 
-def blueprint(services: Services, limits: Limits) -> Blueprint:
-    """Make the blueprint; uptime counts from now."""
-    health = Blueprint("health", __name__, url_prefix="/health")
-    started = time.monotonic()
+@health.get("")
+@route(summary="Whether the server lives", answer=schemas.Health, scope=None)
+def live() -> schemas.Health:
+    uptime = int(time.monotonic() - current_app.config["STARTED"])
+    return schemas.Health(status="ok", uptime=uptime, version=VERSION)
 
-    @health.get("")
-    @route(summary="Whether the server lives", answer=schemas.Health, scope=None)
-    def live() -> schemas.Health:
-        return schemas.Health(status="ok", uptime=int(time.monotonic() - started), version=VERSION)
 
-    @health.get("/ready")
-    @route(summary="Whether the server can work", answer=schemas.Readiness, codes=("UNAVAILABLE",), scope=None)
-    def ready() -> Response:
-        found = {}
-        for name, check in services.checks().items():
-            try:
-                check()
-                found[name] = "ok"
-            except Exception as exc:  # a check may fail in any way; that is what it is for
-                found[name] = str(exc)
-        well = set(found.values()) == {"ok"}
-        answer = schemas.Readiness(
-            status="ready" if well else "unavailable", checks=found, model=str(services.models.resolve(None))
-        )
-        return json_response(answer.model_dump(), status=200 if well else 503)
-
-    limits.limiter.exempt(health)
-    return health
+@health.get("/ready")
+@route(summary="Whether the server can work", answer=schemas.Readiness, codes=("UNAVAILABLE",), scope=None)
+def ready() -> Response:
+    found = {}
+    for name, check in services().checks().items():
+        try:
+            check()
+            found[name] = "ok"
+        except Exception as exc:  # a check may fail in any way; that is what it is for
+            found[name] = str(exc)
+    well = set(found.values()) == {"ok"}
+    model = str(services().models.resolve(None))
+    answer = schemas.Readiness(status="ready" if well else "unavailable", checks=found, model=model)
+    return json_response(answer.model_dump(), status=200 if well else 503)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Self
 
 from flask import Flask, Response, g, request
 from flask_limiter import ApplicationLimit, Limiter, RateLimitExceeded
@@ -31,6 +32,35 @@ def _does_not_count() -> bool:
     return request.method == "OPTIONS" or request.endpoint == "static" or reconnects
 
 
+def _seconds_until(moment: float) -> int:
+    return max(1, round(moment - time.time()))
+
+
+class OpenStream:
+    """A stream that counts until it is closed, once."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close: Callable[[], None] | None = close
+        self._handed_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if not self._handed_over:
+            self.close()
+
+    def hand_over(self) -> Callable[[], None]:
+        """From here the response closes it, by calling what comes back."""
+        self._handed_over = True
+        return self.close
+
+    def close(self) -> None:
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+
 class Limits:
     """The limits of one server."""
 
@@ -40,7 +70,7 @@ class Limits:
         window_s = max(1, round(settings.rate_limit_window_ms / 1000))
         requests = f"{settings.rate_limit_max_requests} per {window_s} second"
         self._item = RateLimitItemPerSecond(settings.rate_limit_max_requests, window_s)
-        self._sessions = f"{settings.rate_limit_max_sessions} per {window_s} second"
+        self._sessions = RateLimitItemPerSecond(settings.rate_limit_max_sessions, window_s)
         self._streams: Counter[str] = Counter()
         self._lock = threading.Lock()
         self.limiter = Limiter(
@@ -61,20 +91,24 @@ class Limits:
         self.limiter.init_app(app)
         app.after_request(self._add_headers)
 
-    def sessions(self, view: Callable[..., Response]) -> Callable[..., Response]:
-        """Limit a view by sessions created a window."""
-        key = owner_key if self._settings.auth_on else address_key
-        return self.limiter.shared_limit(
-            self._sessions, scope="sessions", key_func=key, error_message="OPENCODE_RATE_LIMIT_MAX_SESSIONS"
-        )(view)
+    def count_session(self) -> None:
+        """Count a session that is about to be created.
+
+        Raises:
+            RateLimitExceeded: the caller has created as many as the settings allow in this window.
+        """
+        key = owner_key() if self._settings.auth_on else address_key()
+        if self._on and not self.limiter.limiter.hit(self._sessions, key, "sessions"):
+            reset_at = self.limiter.limiter.get_window_stats(self._sessions, key, "sessions").reset_time
+            raise self._too_many("OPENCODE_RATE_LIMIT_MAX_SESSIONS", _seconds_until(reset_at))
 
     def hit_unrouted(self) -> None:
         """Count a request that no route took: flask-limiter looks at routed ones only."""
         if self._on and not self.limiter.limiter.hit(self._item, address_key(), "global"):
             raise self._too_many("OPENCODE_RATE_LIMIT_MAX_REQUESTS", self._settings.rate_limit_window_ms // 1000)
 
-    def open_stream(self, owner: str) -> Callable[[], None]:
-        """Count an open stream; call what comes back when it closes.
+    def open_stream(self, owner: str) -> "OpenStream":
+        """Count an open stream; it is let go at the end of `with`, unless it is handed over.
 
         Raises:
             RateLimitExceeded: the owner has as many as the settings allow.
@@ -83,20 +117,18 @@ class Limits:
             if self._on and self._streams[owner] >= self._settings.max_streams:
                 raise self._too_many("OPENCODE_MAX_STREAMS", 5)
             self._streams[owner] += 1
-        closed = threading.Event()
+        return OpenStream(lambda: self._close_stream(owner))
 
-        def close() -> None:
-            if not closed.is_set():
-                closed.set()
-                with self._lock:
-                    self._streams[owner] -= 1
-
-        return close
+    def _close_stream(self, owner: str) -> None:
+        with self._lock:
+            self._streams[owner] -= 1
+            if not self._streams[owner]:
+                del self._streams[owner]
 
     def explain(self, exc: RateLimitExceeded) -> TooMany:
         """flask-limiter's refusal in our words: the setting, and when to come back."""
         current = self.limiter.current_limit
-        wait_s = max(1, round(current.reset_at - time.time())) if current is not None else 1
+        wait_s = _seconds_until(current.reset_at) if current is not None else 1
         return self._too_many(exc.limit.error_message or "OPENCODE_RATE_LIMIT_MAX_REQUESTS", wait_s)
 
     @staticmethod
@@ -112,5 +144,5 @@ class Limits:
         if current is not None:
             response.headers["RateLimit-Limit"] = str(current.limit.amount)
             response.headers["RateLimit-Remaining"] = str(max(0, current.remaining))
-            response.headers["RateLimit-Reset"] = str(max(0, round(current.reset_at - time.time())))
+            response.headers["RateLimit-Reset"] = str(_seconds_until(current.reset_at))
         return response

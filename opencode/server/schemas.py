@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from opencode.storage.port import TurnState
+from opencode.records import TurnState
 
 _TEXT_CHARS = 1_000_000
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]

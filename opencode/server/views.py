@@ -1,10 +1,11 @@
 """From what the session layer gives to what the API promises."""
 
-from opencode.provider.port import Models
+from pathlib import Path
+
+from opencode.records import Message, ModelInfo, Page, Session, Turn
 from opencode.server import schemas
 from opencode.session import vcs
 from opencode.session.directories import project_id
-from opencode.storage.port import Message, Page, Session, Turn
 
 
 def created(session: Session) -> schemas.SessionCreated:
@@ -81,17 +82,18 @@ def turn(stored: Turn, answer: Message) -> schemas.TurnAnswer:
     )
 
 
-def models(known: Models, reason: str) -> schemas.ModelList:
+def models(known: list[ModelInfo], reason: str) -> schemas.ModelList:
     listed = [
         schemas.Model(
             id=own.id, provider=own.provider, has_key=own.configured, default=own.default, missing=own.missing
         )
-        for own in known.usable()
+        for own in known
     ]
-    return schemas.ModelList(models=listed, default=str(known.resolve(None)), reason=reason)
+    return schemas.ModelList(models=listed, default=next(own.id for own in known if own.default), reason=reason)
 
 
-def project(directory: str, repository: vcs.Repository | None, created_at: str | None) -> schemas.Project:
+def project(directory: str, created_at: str | None) -> schemas.Project:
+    repository = vcs.find(Path(directory))
     return schemas.Project(
         id=project_id(directory),
         directory=directory,

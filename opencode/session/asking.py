@@ -4,11 +4,11 @@ import random
 from dataclasses import dataclass, field
 
 from opencode.cancel import Cancel
-from opencode.errors import Cancelled, ProviderError, TurnError
+from opencode.errors import ProviderError
 from opencode.provider.port import Finish, ModelRequest, Provider, Reasoning, Text, ToolCall, Usage
+from opencode.records import Usage as Spent
 from opencode.session import events
 from opencode.session.pen import Pen
-from opencode.storage.port import Usage as Spent
 
 #: Calls of the model for one step, the first included.
 _ATTEMPTS = 4
@@ -55,8 +55,8 @@ class Asking:
             Cancelled: the turn is to end; what was said so far stands in the draft.
         """
         discards_from: int | None = None
+        self.cancel.check()
         for attempt in range(1, _ATTEMPTS + 1):
-            self.cancel.check()
             start = events.Step(turn_id=self.turn_id, step=step, attempt=attempt, discards_from=discards_from)
             discards_from = self.pen.write(start).first_seq
             answer = Answer()
@@ -64,12 +64,14 @@ class Asking:
                 self._stream(request, answer)
             except ProviderError as failure:
                 pause_s = _pause_s(failure, attempt)
+                cancelled = pause_s is not None and self.cancel.wait(pause_s)
                 # What nothing replaces stays part of the message; what is asked for anew is void.
-                self._keep(answer, step, interrupted=pause_s is not None)
+                self._keep(answer, step, interrupted=pause_s is not None and not cancelled)
                 if pause_s is None:
                     raise
-                self.cancel.wait(pause_s)
-            except (Cancelled, TurnError):
+                if cancelled:
+                    self.cancel.check()
+            except Exception:  # whatever ends it, what was shown stays part of the message
                 self._keep(answer, step, interrupted=False)
                 raise
             else:

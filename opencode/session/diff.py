@@ -11,7 +11,8 @@ _LINES = 20_000
 
 def unified(changes: Iterable[tuple[str, bytes | None, bytes | None]]) -> str:
     """Join the diffs of `(path, before, after)`; None stands for no file. Binary files are named only."""
-    return "".join(_one(path, before, after) for path, before, after in changes if before != after)
+    made = (_one(*change) for change in changes if change[1] != change[2] or change[1] == TOO_LARGE)
+    return "".join(made)
 
 
 def _one(path: str, before: bytes | None, after: bytes | None) -> str:

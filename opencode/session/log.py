@@ -44,9 +44,10 @@ class Pending:
 class EventLog:
     """Appends to and follows the logs of all sessions."""
 
-    def __init__(self, store: EventStore, bus: Bus) -> None:
+    def __init__(self, store: EventStore, bus: Bus, *, tail_bytes: int = TAIL_BYTES) -> None:
         self._store = store
         self._bus = bus
+        self._tail_bytes = tail_bytes
         self._tails: WeakValueDictionary[str, Tail] = WeakValueDictionary()
         self._tails_lock = threading.Lock()
         self._queue: list[Pending] = []
@@ -129,7 +130,7 @@ class EventLog:
             tail = self._tails.get(session_id)
             if tail is None:
                 # Registered before the number is read, so that a commit in between is not lost.
-                tail = self._tails[session_id] = Tail(0)
+                tail = self._tails[session_id] = Tail(0, limit_bytes=self._tail_bytes)
                 tail.start_at(self._store.last_seq(session_id))
             return tail
 
@@ -171,7 +172,7 @@ class EventLog:
             return None
         chunk = tail.after(after)
         if chunk is None:
-            found = self._store.read(session_id, after, TAIL_BYTES)
+            found = self._store.read(session_id, after, self._tail_bytes)
             if found:
                 chunk = Chunk(after + 1, after + len(found), b"".join(found))
         return chunk

@@ -6,9 +6,10 @@ from typing import Any
 from opencode.clock import timestamp
 from opencode.errors import StoreError
 from opencode.frames import Body
+from opencode.records import Turn, Usage
 from opencode.session.events import Event
 from opencode.session.log import EventLog, Pending
-from opencode.storage.port import Append, Change, Committed, FoldMessage, PutParts, Turn, Usage
+from opencode.storage.port import Append, Change, Committed, FoldMessage, PutParts
 
 
 @dataclass(slots=True)

@@ -8,16 +8,10 @@ from typing import Any, Literal, cast
 from opencode.bus.port import Bus
 from opencode.cancel import Cancel
 from opencode.ids import new_id
+from opencode.records import Permission, Session, Turn
 from opencode.session.events import PermissionReply, PermissionRequest
 from opencode.session.pen import Pen
-from opencode.storage.port import (
-    AskPermission,
-    Permission,
-    PermissionStore,
-    Session,
-    SetTurnState,
-    Turn,
-)
+from opencode.storage.port import AskPermission, PermissionStore, SetTurnState
 
 Rule = Literal["allow", "ask", "deny"]
 Response = Literal["once", "always", "reject"]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from opencode.provider.port import AssistantMessage, Message, ToolCall, ToolResult, UserMessage
+from opencode.records import Message as StoredMessage
+from opencode.records import Session
 from opencode.session import vcs
-from opencode.storage.port import Message as StoredMessage
-from opencode.storage.port import Session
 
 #: Of a project's AGENTS.md; more would crowd out the conversation.
 _AGENTS_BYTES = 32_000

@@ -2,9 +2,10 @@
 
 import logging
 
+from opencode.records import Turn
 from opencode.session.events import Done, Error
 from opencode.session.log import EventLog
-from opencode.storage.port import Append, EndTurn, MessageStore, Turn
+from opencode.storage.port import Append, EndTurn, MessageStore
 
 log = logging.getLogger(__name__)
 

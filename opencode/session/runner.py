@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from opencode.cancel import Cancel
 from opencode.errors import StoreError, Unavailable
+from opencode.records import Turn
 from opencode.session.turn import OUT_OF_TIME
-from opencode.storage.port import Turn
 
 log = logging.getLogger(__name__)
 

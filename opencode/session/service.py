@@ -11,13 +11,14 @@ from opencode.clock import timestamp
 from opencode.errors import InvalidRequest, NotFound, PermissionAnswered, RateLimitExceeded, SessionNotFound
 from opencode.ids import new_id
 from opencode.provider.port import Models
+from opencode.records import Message, Page, Session, Turn
 from opencode.session import diff, permission
 from opencode.session.directories import Directories
 from opencode.session.events import SessionUpdated, TurnStart
 from opencode.session.log import EventLog
 from opencode.session.runner import Runner
 from opencode.session.tail import Chunk
-from opencode.storage.port import Append, Message, Page, Session, StartTurn, Store, Turn, UpdateSession
+from opencode.storage.port import Append, StartTurn, Store, UpdateSession
 from opencode.tool.port import Tools
 
 #: Offered where a session names no tools (API section 2).

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 #: Bytes of frames that a tail keeps; who is further behind reads from the store.
 TAIL_BYTES = 512 * 1024
+#: Positions whose joined frames are kept; followers stand at a few, but could stand at as many as there are frames.
+_JOINED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Tail:
     The joined bytes for one position are made once and shared by all who stand there.
     """
 
-    def __init__(self, last_seq: int) -> None:
+    def __init__(self, last_seq: int, *, limit_bytes: int = TAIL_BYTES) -> None:
+        self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
         self._frames: deque[bytes] = deque()
         self._size = 0
@@ -49,7 +52,7 @@ class Tail:
                 self._size = 0
             self._frames.extend(frames)
             self._size += sum(map(len, frames))
-            while self._size > TAIL_BYTES and len(self._frames) > 1:
+            while self._size > self._limit_bytes and len(self._frames) > 1:
                 self._size -= len(self._frames.popleft())
             self.last_seq = first_seq + len(frames) - 1
             self._joined.clear()
@@ -63,5 +66,7 @@ class Tail:
             if not 0 <= start < len(self._frames):
                 return None
             chunk = Chunk(seq + 1, self.last_seq, b"".join(list(self._frames)[start:]))
+            if len(self._joined) >= _JOINED:
+                self._joined.clear()
             self._joined[seq] = chunk
             return chunk

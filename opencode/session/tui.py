@@ -14,8 +14,8 @@ from opencode import frames
 from opencode.bus.port import Bus
 from opencode.errors import InvalidRequest, OpenCodeError
 from opencode.ids import new_id
+from opencode.records import Session, Turn
 from opencode.session.service import SessionService
-from opencode.storage.port import Session, Turn
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,14 @@ from opencode.cancel import Cancel
 from opencode.errors import Cancelled, StoreError, TurnError
 from opencode.ids import new_id
 from opencode.provider.port import Message, ModelRequest, Provider, ToolCall, ToolSpec
+from opencode.records import Session, Turn, Usage
 from opencode.session import events
 from opencode.session.asking import Answer, Asking
 from opencode.session.diff import TOO_LARGE
 from opencode.session.pen import Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import answers, system_prompt
-from opencode.storage.port import EndTurn, PutFileChanges, Session, Turn, Usage
+from opencode.storage.port import EndTurn, PutFileChanges
 from opencode.tool.port import ToolContext, ToolOutcome, Tools
 
 log = logging.getLogger(__name__)

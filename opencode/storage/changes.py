@@ -8,8 +8,10 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 
+from opencode import records
 from opencode.clock import timestamp
 from opencode.errors import SessionBusy, SessionNotFound
+from opencode.records import ACTIVE_STATES
 from opencode.storage import port
 from opencode.storage.schema import file_changes, messages, parts, permissions, sessions, turns
 
@@ -32,7 +34,7 @@ def _upsert(connection: Connection, table: sa.Table) -> Any:
 def _start_turn(connection: Connection, change: port.StartTurn, committed: port.Committed) -> None:
     turn = change.turn
     busy = connection.execute(
-        sa.select(turns.c.id).where(turns.c.session_id == turn.session_id, turns.c.state.in_(port.ACTIVE_STATES))
+        sa.select(turns.c.id).where(turns.c.session_id == turn.session_id, turns.c.state.in_(ACTIVE_STATES))
     ).scalar()
     if busy is not None:
         raise SessionBusy(f"Session {turn.session_id} is working on turn {busy}: wait for its `done`, or abort it.")
@@ -59,7 +61,7 @@ def _start_turn(connection: Connection, change: port.StartTurn, committed: port.
     )
 
 
-def _message_row(message: port.Message) -> dict[str, Any]:
+def _message_row(message: records.Message) -> dict[str, Any]:
     return {
         "id": message.id,
         "session_id": message.session_id,

@@ -16,7 +16,7 @@ from opencode.storage.schema import HEAD
 log = logging.getLogger(__name__)
 
 #: How long a second process waits for the store: after a killed master its orphan worker lives about a second.
-_LOCK_PATIENCE_S = 5.0
+LOCK_PATIENCE_S = 5.0
 _LOCK_POLL_S = 0.05
 #: Our own writers wait for one another by a lock in Python; this only covers a foreign reader such as `sqlite3`.
 _BUSY_TIMEOUT_MS = 1000
@@ -28,15 +28,15 @@ _POOL_OVERFLOW = 24
 class FolderLock:
     """Holds a folder for this process; the kernel lets go of it when the process dies, however it dies."""
 
-    def __init__(self, folder: Path) -> None:
-        """Take the lock, waiting up to five seconds.
+    def __init__(self, folder: Path, *, patience_s: float = LOCK_PATIENCE_S) -> None:
+        """Take the lock, waiting up to `patience_s` seconds.
 
         Raises:
             StoreError: another process holds it; the message names its pid.
         """
         self._path = folder / "lock"
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +66,7 @@ def open_engine(url: str, *, durability: str) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except sa.exc.ArgumentError as exc:
+    except (sa.exc.ArgumentError, ValueError) as exc:
         raise SettingsError("DATABASE_URL must be a URL such as sqlite:////var/lib/opencode/store.sqlite3") from exc
     if parsed.get_backend_name() != "sqlite":
         raise SettingsError(
@@ -74,6 +74,8 @@ def open_engine(url: str, *, durability: str) -> Engine:
         )
     if parsed.database in {None, "", ":memory:"}:
         raise SettingsError("DATABASE_URL must name a file, such as sqlite:////var/lib/opencode/store.sqlite3")
+    if parsed != sa.URL.create("sqlite", database=parsed.database):
+        raise SettingsError("DATABASE_URL must be sqlite:////path/to/store.sqlite3, without driver, host and options")
     engine = sa.create_engine(
         parsed,
         pool_size=_POOL_SIZE,

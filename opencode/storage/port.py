@@ -5,95 +5,12 @@ completes are one transaction.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from opencode.errors import OpenCodeError
 from opencode.frames import Body
-
-TurnState = Literal["queued", "running", "waiting", "completed", "aborted", "failed"]
-ACTIVE_STATES: tuple[TurnState, ...] = ("queued", "running", "waiting")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens and time spent. `input` includes the `cached` tokens; `turn_ms` is in milliseconds."""
-
-    input: int = 0
-    output: int = 0
-    cached: int = 0
-    turn_ms: int = 0
-
-    @property
-    def tokens(self) -> int:
-        return self.input + self.output
-
-    def plus(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input + other.input,
-            self.output + other.output,
-            self.cached + other.cached,
-            self.turn_ms + other.turn_ms,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """`model` is the name as it was given; `resolved_model` is `provider/model`."""
-
-    id: str
-    owner: str
-    title: str
-    model: str | None
-    resolved_model: str
-    tools: tuple[str, ...]
-    directory: str
-    system: str | None
-    permission: dict[str, str]
-    created_at: str
-    last_message_at: str | None = None
-    message_count: int = 0
-    #: The last event that the stored messages contain: follow from here on, and nothing is missed or doubled.
-    folded_seq: int = 0
-    usage: Usage = field(default_factory=Usage)
-    status: Literal["idle", "running", "waiting"] = "idle"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """`content` is the text that counts; `parts` are the steps, tools and what was interrupted, in order."""
-
-    id: str
-    session_id: str
-    turn_id: str
-    role: Literal["user", "assistant"]
-    content: str
-    created_at: str
-    status: TurnState = "completed"
-    tokens: int = 0
-    parts: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One request of a user and all that the agent did for it. `attempt` fences off writers that lost it."""
-
-    id: str
-    session_id: str
-    owner: str
-    state: TurnState
-    attempt: int
-    model: str
-    content: str
-    user_message_id: str
-    message_id: str
-    created_at: str
-    first_seq: int = 0
-    last_seq: int | None = None
-    error_code: str | None = None
-    ended_at: str | None = None
-    usage: Usage = field(default_factory=Usage)
-
+from opencode.records import Message, Page, Permission, Session, Turn, Usage
 
 # Changes: what is to be done to rows together with an append.
 
@@ -221,14 +138,6 @@ class EventStore(Protocol):
         """The number of the last stored event, 0 where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of sessions, newest first, and where the next one starts."""
-
-    sessions: list[Session]
-    next_cursor: str | None
-
-
 class SessionStore(Protocol):
     """Sessions by owner. To anyone but its owner a session does not exist."""
 
@@ -270,19 +179,6 @@ class MessageStore(Protocol):
 
     def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
         """For each file that tools changed: path, first `before`, last `after`; by path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """A request for permission; `response` is None while it waits."""
-
-    id: str
-    session_id: str
-    turn_id: str
-    call_id: str
-    tool: str
-    params: dict[str, Any]
-    response: str | None
 
 
 class PermissionStore(Protocol):

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from opencode import frames
+from opencode import frames, records
 from opencode.errors import SessionNotFound, StoreError
-from opencode.storage import port, rows
+from opencode.storage import rows
 from opencode.storage.schema import events, file_changes, messages, parts, permissions, sessions, turns
 
 _ACTIVE = (
@@ -71,13 +71,13 @@ class Queries:
         )
         return connection.execute(newest).scalar() or 0
 
-    def get(self, owner: str, session_id: str) -> port.Session:
+    def get(self, owner: str, session_id: str) -> records.Session:
         """See `port.SessionStore.get`."""
         with self._read() as connection:
             return self._session(connection, owner, session_id)
 
     @staticmethod
-    def _session(connection: Connection, owner: str, session_id: str) -> port.Session:
+    def _session(connection: Connection, owner: str, session_id: str) -> records.Session:
         row = connection.execute(
             sa.select(sessions, _ACTIVE).where(sessions.c.id == session_id, sessions.c.owner == owner)
         ).first()
@@ -85,7 +85,7 @@ class Queries:
             raise SessionNotFound(session_id)
         return rows.session(row, row.active_state)
 
-    def page(self, owner: str, *, limit: int, cursor: str | None = None, query: str | None = None) -> port.Page:
+    def page(self, owner: str, *, limit: int, cursor: str | None = None, query: str | None = None) -> records.Page:
         """See `port.SessionStore.page`."""
         wanted = sa.select(sessions, _ACTIVE).where(sessions.c.owner == owner)
         if cursor:
@@ -98,7 +98,7 @@ class Queries:
         with self._read() as connection:
             found = connection.execute(wanted.order_by(sessions.c.id.desc()).limit(limit + 1)).all()
         page = [rows.session(row, row.active_state) for row in found[:limit]]
-        return port.Page(page, page[-1].id if len(found) > limit else None)
+        return records.Page(page, page[-1].id if len(found) > limit else None)
 
     def projects(self, owner: str) -> list[tuple[str, str]]:
         """See `port.SessionStore.projects`."""
@@ -114,7 +114,7 @@ class Queries:
 
     def snapshot(
         self, owner: str, session_id: str, *, limit: int, before: str | None = None
-    ) -> tuple[port.Session, list[port.Message], bool]:
+    ) -> tuple[records.Session, list[records.Message], bool]:
         """See `port.MessageStore.snapshot`."""
         wanted = sa.select(messages).where(messages.c.session_id == session_id)
         if before:
@@ -138,7 +138,7 @@ class Queries:
             bodies[message_id].append(body)
         return bodies
 
-    def message(self, session_id: str, message_id: str) -> port.Message | None:
+    def message(self, session_id: str, message_id: str) -> records.Message | None:
         """See `port.MessageStore.message`."""
         with self._read() as connection:
             row = connection.execute(
@@ -146,7 +146,7 @@ class Queries:
             ).first()
             return None if row is None else rows.message(row, self._parts(connection, [row.id])[row.id])
 
-    def turn(self, session_id: str, turn_id: str) -> port.Turn | None:
+    def turn(self, session_id: str, turn_id: str) -> records.Turn | None:
         """See `port.MessageStore.turn`."""
         with self._read() as connection:
             row = connection.execute(
@@ -154,7 +154,7 @@ class Queries:
             ).first()
         return None if row is None else rows.turn(row)
 
-    def active_turns(self, session_id: str | None = None) -> list[port.Turn]:
+    def active_turns(self, session_id: str | None = None) -> list[records.Turn]:
         """See `port.MessageStore.active_turns`."""
         wanted = sa.true() if session_id is None else turns.c.session_id == session_id
         with self._read() as connection:
@@ -173,7 +173,7 @@ class Queries:
             )
             return [(path, before, after) for path, before, after in found]
 
-    def permission(self, session_id: str, permission_id: str) -> port.Permission | None:
+    def permission(self, session_id: str, permission_id: str) -> records.Permission | None:
         """See `port.PermissionStore.permission`."""
         with self._read() as connection:
             row = connection.execute(
@@ -181,7 +181,7 @@ class Queries:
             ).first()
         return None if row is None else rows.permission(row)
 
-    def permissions(self, session_id: str, *, response: str | None) -> list[port.Permission]:
+    def permissions(self, session_id: str, *, response: str | None) -> list[records.Permission]:
         """See `port.PermissionStore.permissions`."""
         with self._read() as connection:
             found = connection.execute(

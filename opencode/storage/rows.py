@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy.engine import Row
 
-from opencode.storage.port import Message, Permission, Session, Turn, Usage
+from opencode.records import Message, Permission, Session, Turn, Usage
 
 
 def _usage(row: Row[Any]) -> Usage:

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from opencode import frames
+from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
 from opencode.storage import changes, port
-from opencode.storage.engine import FolderLock, migrate, open_engine
+from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions
 
@@ -55,9 +55,12 @@ class SqlStore(Queries):
             try:
                 with self._writer.begin() as connection:
                     yield connection
-            except SQLAlchemyError as exc:
+            except BaseException as exc:
+                # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
                 self._last_seqs.clear()
-                raise StoreError(f"the store failed: {type(exc).__name__}") from exc
+                if isinstance(exc, SQLAlchemyError):
+                    raise StoreError(f"the store failed: {type(exc).__name__}") from exc
+                raise
 
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
         """See `port.EventStore.commit`."""
@@ -119,7 +122,7 @@ class SqlStore(Queries):
             self._last_seqs[session_id] = self._last_seq(connection, session_id)
         return self._last_seqs[session_id] + 1
 
-    def create(self, session: port.Session) -> None:
+    def create(self, session: records.Session) -> None:
         """See `port.SessionStore.create`."""
         with self._write() as connection:
             connection.execute(
@@ -164,23 +167,32 @@ class SqlStore(Queries):
         self._folder.release()
 
 
-def open_store(url: str | None, data_dir: Path, *, durability: str = "process") -> SqlStore:
+def open_store(
+    url: str | None, data_dir: Path, *, durability: str = "process", patience_s: float = LOCK_PATIENCE_S
+) -> SqlStore:
     """Open the store at `url`, or the embedded one under `data_dir`, and bring its schema up to date.
+
+    A folder that another process owns is waited for, at most `patience_s` seconds.
 
     Raises:
         SettingsError: the URL cannot be used.
-        StoreError: another process owns the data folder, or the schema is newer than this program.
+        StoreError: another process owns the data folder, it cannot be used, or the schema is newer than this program.
     """
     if url is None:
         url = f"sqlite:///{data_dir / 'store.sqlite3'}"
     engine = open_engine(url, durability=durability)
     folder = Path(make_url(url).database or "").resolve().parent
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FolderLock(folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FolderLock(folder, patience_s=patience_s)
+    except OSError as exc:
+        raise StoreError(f"The data folder {folder} cannot be used: {exc.strerror}. Set OPENCODE_DATA_DIR.") from exc
     try:
         migrate(engine)
-    except BaseException:
+    except BaseException as exc:
         engine.dispose()
         lock.release()
+        if isinstance(exc, SQLAlchemyError):
+            raise StoreError(f"The store in {folder} cannot be opened: {exc.__cause__ or type(exc).__name__}.") from exc
         raise
     return SqlStore(engine, lock)

@@ -1,0 +1,190 @@
+"""A client that looks at the bytes: what the server sends is checked, not forgiven."""
+
+import contextlib
+import http.client
+import json
+import socket
+
+from tests.live.sse import Parser
+
+
+class Answer:
+    def __init__(self, status, headers, data):
+        self.status = status
+        self.headers = headers
+        self.data = data
+
+    @property
+    def json(self):
+        return json.loads(self.data)
+
+    @property
+    def error(self):
+        """The envelope's inside; that it is one is checked."""
+        assert self.headers.get("Content-Type", "").startswith("application/json"), (self.headers, self.data)
+        error = self.json["error"]
+        assert {"code", "message", "status"} <= error.keys()
+        assert error["status"] == self.status
+        return error
+
+
+class Client:
+    """Speaks to one server; `token` goes with every request."""
+
+    def __init__(self, server, *, host="127.0.0.1", token=None):
+        self.host = host
+        self.port = server.port
+        token = token or server.token
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def call(self, method, path, body=None, headers=None, *, timeout=30.0):
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        with contextlib.closing(connection):
+            data, kind = (None, {}) if body is None else (json.dumps(body), {"Content-Type": "application/json"})
+            connection.request(method, path, data, {**self.headers, **kind, **(headers or {})})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+
+    def session(self, **body):
+        answer = self.call("POST", "/api/session", body)
+        assert answer.status == 200, answer.data
+        return answer.json["session_id"]
+
+    def get(self, session):
+        return self.call("GET", f"/api/session/{session}").json
+
+    def post(self, session, content, **options):
+        """Start a turn and stream it."""
+        body = json.dumps({"content": content}).encode()
+        return Stream(self, "POST", f"/api/session/{session}/message", body=body, **options)
+
+    def follow(self, session, query="", *, last_event_id=None, **options):
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        return Stream(self, "GET", f"/api/session/{session}/message{query}", headers=headers, **options)
+
+    def turn(self, session, content):
+        """All events of a whole turn."""
+        with self.post(session, content) as stream:
+            return stream.rest()
+
+
+class Stream:
+    """One request on a socket of its own, and its event stream. `ended` tells that the body was complete."""
+
+    def __init__(
+        self, client, method, path, *, body=None, headers=None, version="1.1", receive_buffer=None, timeout=30.0
+    ):
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(timeout)
+        self.socket.connect((client.host, client.port))
+        self.ended = False
+        self._data = b""
+        self._parser = Parser()
+        self._waiting = []
+        self.request(client, method, path, body=body, headers=headers, version=version)
+
+    def request(self, client, method, path, *, body=None, headers=None, version="1.1"):
+        """Send a request (a further one, where the connection was kept) and read the head of its answer."""
+        lines = [f"{method} {path} HTTP/{version}", f"Host: {client.host}:{client.port}"]
+        if method == "GET":
+            lines.append("Accept: text/event-stream")
+        if body is not None:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in {**client.headers, **(headers or {})}.items()]
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+        self.ended = False
+        head = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        self.status = int(head[0].split()[1])
+        self.version = head[0].split()[0]
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+        self.is_chunked = self.headers.get("transfer-encoding") == "chunked"
+
+    def _receive(self):
+        data = self.socket.recv(65_536)
+        self._data += data
+        return bool(data)
+
+    def _until(self, mark):
+        while mark not in self._data:
+            assert self._receive(), f"the connection ended within {self._data[:200]!r}"
+        found, _, self._data = self._data.partition(mark)
+        return found
+
+    def piece(self):
+        """Bytes of the body as they come; empty at its end."""
+        if self.ended:
+            return b""
+        if not self.is_chunked:
+            if not self._data and not self._receive():
+                self.ended = True
+            data, self._data = self._data, b""
+            return data
+        size = int(self._until(b"\r\n"), 16)
+        while len(self._data) < size + 2:
+            assert self._receive(), "the connection ended within a chunk"
+        data, end, self._data = self._data[:size], self._data[size : size + 2], self._data[size + 2 :]
+        assert end == b"\r\n"
+        self.ended = not size
+        return data
+
+    def body(self):
+        """All that is left of it."""
+        return b"".join(iter(self.piece, b""))
+
+    def next(self):
+        """The next event; None at the end of the body."""
+        while not self._waiting and not self.ended:
+            self._waiting += self._parser.feed(self.piece())
+        if self._waiting:
+            return self._waiting.pop(0)
+        self._parser.close()
+        return None
+
+    def read_to(self, name):
+        """The events up to the next one of that name."""
+        found = []
+        while not found or found[-1].name != name:
+            event = self.next()
+            assert event is not None, f"the stream ended before {name}: {found}"
+            found.append(event)
+        return found
+
+    def rest(self):
+        """All events that are left, to the complete end of the body."""
+        return list(iter(self.next, None))
+
+    @property
+    def retries(self):
+        return self._parser.retries
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        assert self.status == 200, self.body()
+        return self
+
+    def __exit__(self, *_exc):
+        self.close()
+
+
+def names(events, *, pieces=False):
+    """The names of events; runs of the same name are one, unless `pieces` are wanted."""
+    found = [event.name for event in events]
+    return found if pieces else [name for n, name in enumerate(found) if n == 0 or found[n - 1] != name]
+
+
+def text_of(events):
+    return "".join(event.data["content"] for event in events if event.name == "text")
+
+
+def assert_whole_turn(events, *, first=1):
+    """A turn as the API promises it: from `turn_start` to one `done`, numbered without a gap."""
+    assert [event.id for event in events] == list(range(first, first + len(events)))
+    assert events[0].name == "turn_start"
+    assert [event.name for event in events].count("done") == 1
+    assert events[-1].name == "done"
+    assert events[-1].data["events"] == len(events)
+    assert {event.data["turn_id"] for event in events} == {events[0].data["turn_id"]}
