@@ -9,7 +9,9 @@ OpenCodeError
 │   └── ProviderError    from a model's provider; says whether asking again can help
 ├── ToolError            goes back to the model as a result with `is_error`
 ├── StoreError           the store could not do it
-│   └── StaleAttempt     a writer that has lost its turn
+│   ├── StoreBusy        it may do it in a moment
+│   ├── StaleAttempt     a writer that has lost its turn
+│   └── KeyTaken         an idempotency key that was used before
 ├── SettingsError        stops the start
 └── Cancelled            control flow: the turn's switch was turned
 """
@@ -175,6 +177,14 @@ class ToolError(OpenCodeError):
 
 class StoreError(OpenCodeError):
     """The store could not do it."""
+
+
+class StoreBusy(StoreError):
+    """Locked, or the connection is lost: the same may succeed in a moment."""
+
+
+class KeyTaken(StoreError):
+    """The idempotency key was used before; what was answered then is remembered."""
 
 
 class StaleAttempt(StoreError):

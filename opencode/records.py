@@ -85,6 +85,10 @@ class Turn:
     error_code: str | None = None
     ended_at: str | None = None
     usage: Usage = field(default_factory=Usage)
+    #: How often its server died under it; stops that were asked for do not count.
+    crashes: int = 0
+    #: Queued to go before the others that wait.
+    jumps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +122,15 @@ class ModelInfo:
     configured: bool
     missing: str | None
     default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberedKey:
+    """What was answered to a request with an `Idempotency-Key`; `scope` is its method and path."""
+
+    owner: str
+    scope: str
+    key: str
+    body_hash: str
+    session_id: str
+    turn_id: str | None = None

@@ -55,7 +55,13 @@ def _pairs(value: Any) -> Any:
     return pairs
 
 
+def _entries(value: Any) -> Any:
+    """As `_listed`, with the empty ones: what is empty by a slip must not pass for absent."""
+    return tuple(item.strip() for item in value.split(",")) if isinstance(value, str) else value
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
+Entries = Annotated[tuple[str, ...], BeforeValidator(_entries)]
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Rules = Annotated[dict[str, Literal["allow", "ask", "deny"]], BeforeValidator(_pairs)]
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
@@ -111,7 +117,7 @@ class Settings(BaseModel):
     auth: Switch | None = _env(
         "OPENCODE_AUTH", None, "ask for a token (default: on beyond loopback, and where tokens are set)", "on or off"
     )
-    auth_tokens: Listed = _env(
+    auth_tokens: Entries = _env(
         "OPENCODE_AUTH_TOKENS",
         (),
         "the tokens that let in",
@@ -157,6 +163,16 @@ class Settings(BaseModel):
     max_steps: int = _env("OPENCODE_MAX_STEPS", 100, "calls of the model in a turn", "a whole number", gt=0)
     max_tokens: int = _env("OPENCODE_MAX_TOKENS", 5_000_000, "tokens in a turn, in and out", "a whole number", gt=0)
     turn_timeout_s: float = _env("OPENCODE_TURN_TIMEOUT_S", 3600.0, "seconds of a turn", "seconds", gt=0)
+    lease_s: float = _env(
+        "OPENCODE_LEASE_S", 15.0, "how long a turn's owner may be silent before another takes over", "seconds", gt=0
+    )
+    max_attempts: int = _env(
+        "OPENCODE_MAX_ATTEMPTS",
+        3,
+        "how often a server may die under a turn before it is given up",
+        "a whole number",
+        gt=0,
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _env(
         "OPENCODE_LOG_LEVEL", "info", "what is logged", "debug, info, warning or error"
     )

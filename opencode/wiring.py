@@ -1,7 +1,7 @@
 """The composition root: the only module that names concrete adapters."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,18 @@ from opencode.provider.models import ModelNames, choose_default
 from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider
 from opencode.provider.scripted import Scripted
-from opencode.records import Turn
+from opencode.records import Session, Turn
 from opencode.session.directories import Directories
 from opencode.session.log import EventLog
-from opencode.session.pen import Draft, Pen
+from opencode.session.pen import Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import conversation
-from opencode.session.recovery import end_interrupted
+from opencode.session.resume import Start, draft_of, where
 from opencode.session.runner import Runner
 from opencode.session.service import SessionService
 from opencode.session.tui import Screens
 from opencode.session.turn import Limits, TurnLoop
+from opencode.session.turns import Turns
 from opencode.settings import Settings
 from opencode.storage.port import Store
 from opencode.storage.sql import open_store
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 #: Messages of a session that a model is told; older ones are left out.
 _HISTORY_MESSAGES = 400
+_READ_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Services:
 
     def stop(self, timeout_s: float) -> None:
         """Take no new turns, give the running ones `timeout_s` seconds, then end all streams and close the store."""
-        self._runner.stop(timeout_s)
+        self._runner.stop(timeout_s, {turn.id for turn in self._store.active_turns() if turn.state == "waiting"})
         self.log.close_followers()
         self.log.close()
         for provider in self._providers.values():
@@ -92,9 +94,9 @@ def build_services(
     event_log = EventLog(store, bus)
     toolbox = _toolbox(environ)
     _warm(models)
-    end_interrupted(store, event_log)
     work = _Work(settings, store, event_log, bus, models, toolbox)
-    runner = Runner(work, turn_timeout_s=settings.turn_timeout_s)
+    runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)
+    turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
     sessions = SessionService(
         store=store,
         log=event_log,
@@ -102,10 +104,13 @@ def build_services(
         models=models,
         tools=toolbox,
         runner=runner,
+        turns=turns,
         directories=directories,
         ceiling=settings.permission,
         max_turns=settings.max_turns if settings.rate_limit else None,
     )
+    # This process owns the store, so that nobody else can be working on what is unfinished.
+    turns.take_up_all(now=float("inf"))
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
     return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
@@ -125,6 +130,8 @@ class _Work:
     def __call__(self, turn: Turn, cancel: Cancel) -> None:
         settings = self.settings
         session, messages, _older = self.store.snapshot(turn.owner, turn.session_id, limit=_HISTORY_MESSAGES)
+        draft = draft_of(turn, next(message for message in messages if message.id == turn.message_id))
+        start = where(draft, self._unfolded(session), turn.id) if turn.attempt > 1 else Start()
         TurnLoop(
             session=session,
             turn=turn,
@@ -132,10 +139,18 @@ class _Work:
             provider=self.models.provider(turn.model.partition("/")[0]),
             tools=self.tools,
             gate=Gate(self.store, self.bus, settings.permission, settings.permission_timeout_s),
-            pen=Pen(self.log, turn, Draft(turn.message_id)),
+            pen=Pen(self.log, turn, draft),
             cancel=cancel,
             limits=Limits(settings.max_steps, settings.max_tokens, settings.turn_timeout_s),
+            start=start,
         ).run()
+
+    def _unfolded(self, session: Session) -> Iterator[bytes]:
+        """The frames that the stored messages do not contain yet."""
+        after = session.folded_seq
+        while found := self.store.read(session.id, after, _READ_BYTES):
+            yield from found
+            after += len(found)
 
 
 def _warm(models: ModelNames) -> None:

@@ -1,1 +1,89 @@
 """Fixtures that every suite shares."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from opencode.provider.anthropic import Anthropic
+from opencode.provider.openai import OpenAI
+from opencode.provider.port import Provider, Text, Usage
+from opencode.provider.scripted import Scripted, Step
+from opencode.server.factory import create_app
+from opencode.settings import Settings
+from opencode.storage.sql import open_store
+from opencode.wiring import build_services
+
+HELLO: list[Step] = [[Text("Hello, "), Text("world."), Usage(7, 3, 2)]]
+
+
+class Apps:
+    """Starts apps on real stores under one folder; all work in its `work`. Limits are off unless a test asks."""
+
+    def __init__(self, folder: Path, empty_store: Path) -> None:
+        self.work = folder / "work"
+        self.work.mkdir()
+        self._empty_store = empty_store
+        self._folder = folder
+        self._running: list[Flask] = []
+        self._count = 0
+
+    def settings(self, **settings: object) -> Settings:
+        self._count += 1
+        data_dir = self._folder / f"data{self._count}"
+        # Bringing the schema up is half of a start: it is done once, and copied.
+        shutil.copytree(self._empty_store, data_dir)
+        own: dict[str, object] = {
+            "directory": self.work,
+            "data_dir": data_dir,
+            "model": "scripted/script",
+            "rate_limit": False,
+        }
+        return Settings.model_validate(own | settings)
+
+    def __call__(self, script: list[Step] | None = None, **settings: object) -> Flask:
+        """An app whose model plays `script`, over and over; Anthropic and OpenAI are there without a key."""
+        providers: dict[str, Provider] = {
+            "scripted": Scripted(script or HELLO, loop=True),
+            "anthropic": Anthropic(api_key=None, base_url=None, timeout_s=5.0),
+            "openai": OpenAI(api_key=None, base_url=None, timeout_s=5.0),
+        }
+        services = build_services(self.settings(**settings), {"PATH": os.defpath}, providers=providers)
+        app = create_app(services=services)
+        self._running.append(app)
+        return app
+
+    def stop(self, app: Flask, timeout_s: float = 0.0) -> None:
+        self._running.remove(app)
+        app.extensions["opencode"].stop(timeout_s)
+
+    def stop_all(self) -> None:
+        for app in list(self._running):
+            self.stop(app)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("empty") / "data"
+    open_store(None, folder).close()
+    return folder
+
+
+@pytest.fixture
+def make_app(tmp_path: Path, empty_store: Path):
+    apps = Apps(tmp_path, empty_store)
+    yield apps
+    apps.stop_all()
+
+
+@pytest.fixture
+def app(make_app: Apps) -> Flask:
+    return make_app()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()

@@ -122,6 +122,7 @@ class Stream:
     """A streamed response, read event by event. A heartbeat while an event is awaited fails: nothing came for long."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._source = chunks
         self._chunks = iter(chunks)
         self._parser = Parser()
         self._ready: list[Event] = []
@@ -159,6 +160,12 @@ class Stream:
             if self._parser.comments:
                 raise Malformed("a heartbeat came where an event was awaited")
         return self._ready.pop(0)
+
+    def close(self) -> None:
+        """The client leaves."""
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
 
     def until(self, name: str) -> list[Event]:
         """Events up to and with the first of this name."""

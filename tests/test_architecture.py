@@ -22,7 +22,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FOUNDATION = {"opencode", "errors", "ids", "settings", "cancel", "version", "frames", "clock", "records"}
+FOUNDATION = {"opencode", "errors", "ids", "settings", "cancel", "version", "frames", "clock", "records", "changes"}
 # What each layer may import. Of the packages of layer 2, "port" means their `port` modules only.
 MAY_IMPORT = {
     "foundation": {"foundation"},

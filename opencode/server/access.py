@@ -16,7 +16,8 @@ from opencode.settings import Settings, is_loopback
 
 SCOPES = ("read", "write", "approve")
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+#: How the names of headers begin that only a proxy sends.
+_FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip")
 #: Owner of everything while no token is asked for, and of tokens without a name.
 LOCAL_OWNER = "local"
 DEFAULT_OWNER = "default"
@@ -69,6 +70,11 @@ class Guard:
     """The checks of one server; holds no state of requests. `extra_token` lets in beside the configured ones."""
 
     def __init__(self, settings: Settings, *, extra_token: str | None = None) -> None:
+        if settings.cors_credentials and "*" in settings.cors_origins:
+            raise SettingsError(
+                "OPENCODE_CORS_ORIGINS=* and OPENCODE_CORS_CREDENTIALS=on together would lend every page the cookies of"
+                " whoever looks at it: name the origins, or leave the credentials off."
+            )
         self._auth = settings.auth_on
         self._tokens = parse_tokens((*settings.auth_tokens, *filter(None, [extra_token])))
         self._public = urlsplit(settings.public_url) if settings.public_url else None
@@ -93,7 +99,7 @@ class Guard:
                 "This server asks for no token and so answers only its own machine. To let others in, start it with"
                 " tokens: OPENCODE_AUTH_TOKENS=name:secret (or `opencode serve --auth`)."
             )
-        if any(name in headers for name in _FORWARDED):
+        if any(name.lower().startswith(_FORWARDED) for name in headers.keys()):  # noqa: SIM118 - headers iterate as pairs
             raise Forbidden(
                 "A proxy forwarded this request, and this server asks for no token. Start it with"
                 " OPENCODE_AUTH_TOKENS=name:secret to put it behind a proxy."
@@ -114,7 +120,7 @@ class Guard:
         """Refuse what another site's page sends. `is_page`: a GET of our page; `is_open`: the `*` of CORS covers it."""
         origin = headers.get("Origin")
         if origin is not None:
-            if origin.lower() not in self._origins and not self._is_own(origin, scheme, host):
+            if origin == "null" or (origin.lower() not in self._origins and not self._is_own(origin, scheme, host)):
                 if "*" in self._origins and (self._auth or is_open) and origin != "null":
                     return
                 raise Forbidden(

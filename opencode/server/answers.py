@@ -40,7 +40,9 @@ def session_stream(following: Following, session_id: str) -> Iterator[bytes]:
         yield b"id: %d\n%b" % (following.after, frames.body("resync", {"seq": following.after}))
     for chunk in following.chunks:
         yield _BEAT if chunk is None else chunk.data
-    if following.deleted():
+    if following.tail.failed:
+        yield following.tail.failed
+    elif following.tail.deleted:
         yield frames.body("session_deleted", {"session_id": session_id})
     elif following.stopping():
         yield come_back()

@@ -3,14 +3,18 @@
 from flask import Blueprint
 
 from opencode.server import schemas, views
-from opencode.server.context import limits, owner, services, sessions
+from opencode.server.context import idempotency_key, limits, owner, services, sessions
 from opencode.server.routes import route
 
 api = Blueprint("api", __name__, url_prefix="/api")
 
+_KEYED = ("IDEMPOTENCY_CONFLICT",)
+
 
 @api.post("/session")
-@route(summary="Create a session", body=schemas.CreateSession, answer=schemas.SessionCreated, scope="write")
+@route(
+    summary="Create a session", body=schemas.CreateSession, answer=schemas.SessionCreated, codes=_KEYED, scope="write"
+)
 def create_session(body: schemas.CreateSession) -> schemas.SessionCreated:
     limits().count_session()
     session = sessions().create(
@@ -21,6 +25,7 @@ def create_session(body: schemas.CreateSession) -> schemas.SessionCreated:
         title=body.title,
         system=body.system,
         rules=body.permission,
+        key=idempotency_key(),
     )
     return views.created(session)
 
@@ -49,6 +54,19 @@ def update_session(session_id: str, body: schemas.UpdateSession) -> schemas.Sess
 def delete_session(session_id: str) -> schemas.Success:
     sessions().delete(owner(), session_id)
     return schemas.Success()
+
+
+@api.post("/session/<session_id>/fork")
+@route(
+    summary="A new session with the messages up to one",
+    body=schemas.Fork,
+    answer=schemas.SessionCreated,
+    codes=_KEYED,
+    scope="write",
+)
+def fork_session(session_id: str, body: schemas.Fork) -> schemas.SessionCreated:
+    limits().count_session()
+    return views.created(sessions().fork(owner(), session_id, message_id=body.message_id, key=idempotency_key()))
 
 
 @api.get("/session/<session_id>/diff")

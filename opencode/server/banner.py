@@ -1,17 +1,19 @@
 """What the server says when it stands."""
 
-from opencode.settings import is_loopback
 from opencode.version import VERSION
 from opencode.wiring import Services
 
 _JSON_HEADER = "-H 'Content-Type: application/json'"
+#: Addresses of which `localhost` is one.
+_EVERYWHERE = {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 - compared only
 _FIRST = '{"content": "start"}'
 
 
 def banner(services: Services, *, port: int, token: str | None) -> str:
     """Address, directory, model with the reason for it, access, and a first turn to copy. `token` is a new one."""
     settings = services.settings
-    host = "localhost" if is_loopback(settings.host) or settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared only
+    host = "localhost" if settings.host in _EVERYWHERE else settings.host
+    host = f"[{host}]" if ":" in host else host
     url = settings.public_url or f"http://{host}:{port}"
     auth = "" if not settings.auth_on else f" -H 'Authorization: Bearer {token or '<token>'}'"
     model = str(services.models.resolve(None))

@@ -1,12 +1,17 @@
 """What views reach for: the services and limits of the app that serves the request."""
 
+from hashlib import sha256
 from typing import cast
 
-from flask import current_app, g
+from flask import current_app, g, request
 
+from opencode.errors import InvalidRequest
 from opencode.server.limits import Limits
 from opencode.session.service import SessionService
+from opencode.session.turns import Key
 from opencode.wiring import Services
+
+_KEY_CHARS = 255
 
 
 def services() -> Services:
@@ -24,3 +29,19 @@ def limits() -> Limits:
 def owner() -> str:
     """The owner that the request's token names."""
     return str(g.caller.owner)
+
+
+def idempotency_key() -> Key | None:
+    """The request's `Idempotency-Key`, bound to its method, path and body.
+
+    Raises:
+        InvalidRequest: it is longer than 255 characters.
+    """
+    given = request.headers.get("Idempotency-Key", "")
+    if not given:
+        return None
+    if len(given) > _KEY_CHARS:
+        message = f"an Idempotency-Key has at most {_KEY_CHARS} characters"
+        raise InvalidRequest(message, details=[{"field": "Idempotency-Key", "message": message}])
+    # An async and a waiting request differ in the answer's form only: the body alone tells one command from another.
+    return Key(f"{request.method} {request.path}", given, sha256(request.get_data()).hexdigest())

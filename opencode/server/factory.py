@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from flask import Flask, Response, g, request
@@ -125,5 +126,6 @@ def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     taken_ms = (time.perf_counter() - g.started) * 1000
-    log.info("%s %s %s %.1f ms", request.method, request.path, response.status_code, taken_ms)
+    # Quoted again: a line break in a path must not begin a line of its own.
+    log.info("%s %s %s %.1f ms", request.method, quote(request.path), response.status_code, taken_ms)
     return response

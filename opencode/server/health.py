@@ -4,9 +4,11 @@ import time
 
 from flask import Blueprint, Response, current_app
 
+from opencode.errors import OpenCodeError, Unavailable
 from opencode.server import schemas
 from opencode.server.answers import json_response
 from opencode.server.context import services
+from opencode.server.errors import envelope
 from opencode.server.routes import route
 from opencode.version import VERSION
 
@@ -29,8 +31,15 @@ def ready() -> Response:
             check()
             found[name] = "ok"
         except Exception as exc:  # a check may fail in any way; that is what it is for
-            found[name] = str(exc)
+            # Open to all: of a foreign error only the kind is told, since its words may hold a path or a secret.
+            found[name] = str(exc) if isinstance(exc, OpenCodeError) else type(exc).__name__
     well = set(found.values()) == {"ok"}
     model = str(services().models.resolve(None))
     answer = schemas.Readiness(status="ready" if well else "unavailable", checks=found, model=model)
-    return json_response(answer.model_dump(), status=200 if well else 503)
+    if well:
+        return json_response(answer.model_dump(exclude_none=True))
+    failed = ", ".join(name for name, state in found.items() if state != "ok")
+    error = Unavailable(f"The server is not ready: {failed}.", headers={"Retry-After": "5"})
+    response = json_response(answer.model_dump(exclude_none=True) | envelope(error), status=error.status)
+    response.headers.update(error.headers)
+    return response

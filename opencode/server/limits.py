@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_limiter import ApplicationLimit, Limiter, RateLimitExceeded
 from limits import RateLimitItemPerSecond
 
@@ -28,7 +28,9 @@ def address_key() -> str:
 
 def _does_not_count() -> bool:
     """Preflights, static files and reconnecting streams."""
-    reconnects = request.method == "GET" and "Last-Event-ID" in request.headers
+    contract = getattr(current_app.view_functions.get(request.endpoint or ""), "contract", None)
+    streams = contract is not None and contract.streams is not None
+    reconnects = streams and request.method == "GET" and "Last-Event-ID" in request.headers
     return request.method == "OPTIONS" or request.endpoint == "static" or reconnects
 
 

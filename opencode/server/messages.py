@@ -1,18 +1,21 @@
 """`/api/session/<id>/message` and turns: starting, following, aborting (API sections 3 and 4)."""
 
 from flask import Blueprint, Response, request
+from werkzeug.datastructures import MIMEAccept
 
 from opencode.errors import NotAcceptable, Unavailable
 from opencode.records import Turn
 from opencode.server import schemas, views
 from opencode.server.answers import BEAT_S, event_stream, json_response, session_stream
-from opencode.server.context import limits, owner, sessions
+from opencode.server.context import idempotency_key, limits, owner, sessions
 from opencode.server.routes import route
 from opencode.session.service import Following
 
 messages = Blueprint("messages", __name__, url_prefix="/api")
 
 _EVENT_STREAM, _JSON = "text/event-stream", "application/json"
+#: Of a `Last-Event-ID`: more than any log has, and few enough to be read as a number.
+_DIGITS = 18
 
 
 @messages.post("/session/<session_id>/message")
@@ -21,14 +24,18 @@ _EVENT_STREAM, _JSON = "text/event-stream", "application/json"
     body=schemas.SendMessage,
     answer=schemas.TurnAnswer,
     streams="session",
-    codes=("SESSION_BUSY",),
+    codes=("SESSION_BUSY", "IDEMPOTENCY_CONFLICT"),
     scope="write",
 )
 def send_message(session_id: str, body: schemas.SendMessage) -> Response:
     wants_json = _wants_json()
     with limits().open_stream(owner()) as stream:
-        turn = sessions().send(owner(), session_id, body.content, model=body.model)
-        following = _follow_turn(turn)
+        turn = sessions().send(
+            owner(), session_id, body.content, model=body.model, when_busy=body.when_busy, key=idempotency_key()
+        )
+        following = sessions().follow_turn(turn, beat_s=BEAT_S)
+        if _wants_no_wait():
+            return json_response({"turn_id": turn.id, "seq": following.after}, status=202)
         if wants_json:
             return _wait(turn, following)
         return event_stream(session_stream(following, session_id), stream.hand_over())
@@ -58,25 +65,28 @@ def _wants_json() -> bool:
     """Which of the two the Accept header likes better; a tie, or no header, is the stream."""
     if not request.headers.get("Accept"):
         return False
-    stream, json = (request.accept_mimetypes[kind] for kind in (_EVENT_STREAM, _JSON))
+    # Parameters, such as a charset, make no other kind of it.
+    accepted = MIMEAccept([(kind.partition(";")[0].strip(), q) for kind, q in request.accept_mimetypes])
+    stream, json = accepted[_EVENT_STREAM], accepted[_JSON]
     if not stream and not json:
         raise NotAcceptable(f"Accept must admit {_EVENT_STREAM} or {_JSON}.")
     return bool(json > stream)
 
 
-def _follow_turn(turn: Turn, *, live: bool = True) -> Following:
-    after = turn.first_seq - 1
-    return sessions().follow(turn.owner, turn.session_id, after=after, beat_s=BEAT_S, live=live, turn_id=turn.id)
+def _wants_no_wait() -> bool:
+    """RFC 7240: `Prefer: respond-async`."""
+    return any(item.strip().lower() == "respond-async" for item in request.headers.get("Prefer", "").split(","))
 
 
 def _follow(session_id: str, query: schemas.FollowQuery) -> Following:
     live = query.until is None
     if query.turn is not None:
-        return _follow_turn(sessions().turn(owner(), session_id, query.turn), live=live)
+        turn = sessions().turn(owner(), session_id, query.turn)
+        return sessions().follow_turn(turn, beat_s=BEAT_S, live=live)
     # It goes before the address' `after`: a browser reconnects with both, and the address has grown stale.
     seen = request.headers.get("Last-Event-ID", "")
     if seen.isascii() and seen.isdigit():
-        return sessions().follow(owner(), session_id, after=int(seen), beat_s=BEAT_S, live=live, resync=True)
+        return sessions().follow(owner(), session_id, after=int(seen[:_DIGITS]), beat_s=BEAT_S, live=live, resync=True)
     after = query.after if query.after is not None or live else 0
     return sessions().follow(owner(), session_id, after=after, beat_s=BEAT_S, live=live)
 

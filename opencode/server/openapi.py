@@ -28,6 +28,16 @@ _SCREEN_EVENTS = (
     "resync",
 )
 
+#: Events of a session's stream that are not in its log.
+_UNSTORED: dict[str, dict[str, Any]] = {
+    "session_deleted": {
+        "type": "object",
+        "properties": {"session_id": {"type": "string"}},
+        "required": ["session_id"],
+    },
+    "resync": {"type": "object", "properties": {"seq": {"type": "integer"}}, "required": ["seq"]},
+}
+
 
 def document(app: Flask) -> dict[str, Any]:
     """The OpenAPI 3.2 document of the app's routes."""
@@ -122,6 +132,10 @@ def _schemas(contracts: list[Contract]) -> dict[str, Any]:
         name = f"{event.__name__}Event"
         found[f"{event.__name__}Data"] = TypeAdapter(event).json_schema(ref_template=_REF)
         found[name] = _event(event.name, {"$ref": _REF.format(model=f"{event.__name__}Data")})
+        names.append(name)
+    for word, data in _UNSTORED.items():
+        name = f"{word.title().replace('_', '')}Event"
+        found[name] = _event(word, data)
         names.append(name)
     found["SessionEvent"] = {"anyOf": [{"$ref": _REF.format(model=name)} for name in names]}
     found["ScreenEvent"] = _event(None, {"type": "object"})

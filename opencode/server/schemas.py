@@ -44,8 +44,14 @@ class UpdateSession(Request):
 
 class SendMessage(Request):
     content: Content
-    when_busy: Literal["reject"] = Field("reject", description="what to do while another turn is active")
+    when_busy: Literal["reject", "queue", "interrupt"] = Field(
+        "reject", description="what to do while another turn is active"
+    )
     model: Name | None = Field(None, description="for this turn only")
+
+
+class Fork(Request):
+    message_id: Name | None = Field(None, description="the last message to take along; without it all that have ended")
 
 
 class Abort(Request):
@@ -159,6 +165,9 @@ class TurnAnswer(BaseModel):
     message: Message
     tokens: int
     duration: int = Field(description="milliseconds")
+    usage: Usage
+    created_at: str
+    ended_at: str | None
     error: str | None = Field(description="the code of what ended the turn early")
 
 
@@ -216,12 +225,6 @@ class Health(BaseModel):
     version: str
 
 
-class Readiness(BaseModel):
-    status: Literal["ready", "unavailable"]
-    checks: dict[str, str]
-    model: str
-
-
 class ErrorBody(BaseModel):
     code: str
     message: str
@@ -232,3 +235,10 @@ class ErrorBody(BaseModel):
 
 class ErrorEnvelope(BaseModel):
     error: ErrorBody
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, str]
+    model: str
+    error: ErrorBody | None = None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from opencode.records import Message, ModelInfo, Page, Session, Turn
+from opencode.records import Message, ModelInfo, Page, Session, Turn, Usage
 from opencode.server import schemas
 from opencode.session import vcs
 from opencode.session.directories import project_id
@@ -37,7 +37,6 @@ def session_list(page: Page) -> schemas.SessionList:
 
 
 def detail(session: Session, messages: list[Message], has_older: bool) -> schemas.SessionDetail:
-    usage = session.usage
     return schemas.SessionDetail(
         id=session.id,
         created_at=session.created_at,
@@ -51,11 +50,15 @@ def detail(session: Session, messages: list[Message], has_older: bool) -> schema
         permission=session.permission,  # type: ignore[arg-type] # rules were checked when they came in
         message_count=session.message_count,
         status=session.status,
-        usage=schemas.Usage(input=usage.input, output=usage.output, cached=usage.cached, turn_ms=usage.turn_ms),
+        usage=_usage(session.usage),
         seq=session.folded_seq,
         messages=[message(own) for own in messages],
         has_older=has_older,
     )
+
+
+def _usage(spent: Usage) -> schemas.Usage:
+    return schemas.Usage(input=spent.input, output=spent.output, cached=spent.cached, turn_ms=spent.turn_ms)
 
 
 def message(stored: Message) -> schemas.Message:
@@ -78,6 +81,9 @@ def turn(stored: Turn, answer: Message) -> schemas.TurnAnswer:
         message=message(answer),
         tokens=stored.usage.tokens,
         duration=stored.usage.turn_ms,
+        usage=_usage(stored.usage),
+        created_at=stored.created_at,
+        ended_at=stored.ended_at,
         error=stored.error_code,
     )
 

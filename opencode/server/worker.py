@@ -4,7 +4,9 @@ import re
 from typing import Any
 
 import orjson
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
+from werkzeug.exceptions import BadRequest
 
 from opencode.errors import InvalidRequest
 from opencode.server.errors import envelope
@@ -18,8 +20,8 @@ class _Capture:
     def __init__(self) -> None:
         self.data = b""
 
-    def setblocking(self, _flag: object) -> None:
-        pass
+    def gettimeout(self) -> float:
+        return 0.0
 
     def sendall(self, data: bytes) -> None:
         self.data += data
@@ -27,8 +29,26 @@ class _Capture:
     send = sendall
 
 
+class _Reader:
+    """Reads a body; what gunicorn finds wrong with it in the midst of the app is the client's fault, not ours."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def read(self, size: int) -> bytes:
+        try:
+            data: bytes = self._reader.read(size)
+        except ParseException as exc:
+            raise BadRequest(f"The body could not be read: {str(exc)[:200]}") from None
+        return data
+
+
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """Runs the app in greenlets."""
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        req.body.reader = _Reader(req.body.reader)
+        super().handle_request(listener_name, req, sock, addr)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and write its log, then say it in our words."""

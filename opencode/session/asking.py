@@ -9,6 +9,7 @@ from opencode.provider.port import Finish, ModelRequest, Provider, Reasoning, Te
 from opencode.records import Usage as Spent
 from opencode.session import events
 from opencode.session.pen import Pen
+from opencode.session.resume import Start
 
 #: Calls of the model for one step, the first included.
 _ATTEMPTS = 4
@@ -44,8 +45,8 @@ class Asking:
     cancel: Cancel
     turn_id: str
 
-    def ask(self, request: ModelRequest, step: int) -> Answer:
-        """Get the answer to `request`, as the turn's step number `step`.
+    def ask(self, request: ModelRequest, start: Start) -> Answer:
+        """Get the answer to `request`, as the turn's step `start.step`.
 
         Each attempt begins with a `step` event; where one failed after its first words, the next one's
         `discards_from` voids them.
@@ -54,11 +55,12 @@ class Asking:
             ProviderError: it failed, and asking again does not help or did not.
             Cancelled: the turn is to end; what was said so far stands in the draft.
         """
-        discards_from: int | None = None
+        step, discards_from = start.step, start.discards_from
         self.cancel.check()
         for attempt in range(1, _ATTEMPTS + 1):
-            start = events.Step(turn_id=self.turn_id, step=step, attempt=attempt, discards_from=discards_from)
-            discards_from = self.pen.write(start).first_seq
+            number = start.attempt + attempt - 1
+            event = events.Step(turn_id=self.turn_id, step=step, attempt=number, discards_from=discards_from)
+            discards_from = self.pen.write(event).first_seq
             answer = Answer()
             try:
                 self._stream(request, answer)

@@ -138,6 +138,16 @@ class SessionUpdated(Event):
     changed: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forked(Event):
+    """The first event of a forked session: the messages that it begins with."""
+
+    name = "forked"
+    session_id: str
+    source_id: str
+    messages: list[dict[str, Any]]
+
+
 #: All events that a session's log may hold.
 EVENTS: tuple[type[Event], ...] = (
     TurnStart,
@@ -152,4 +162,5 @@ EVENTS: tuple[type[Event], ...] = (
     Error,
     Done,
     SessionUpdated,
+    Forked,
 )

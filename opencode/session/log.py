@@ -6,12 +6,14 @@ there is no timer, and no event is shown to anyone before it is stored.
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from weakref import WeakValueDictionary
 
 from opencode import frames
 from opencode.bus.port import Bus
-from opencode.errors import OpenCodeError, StoreError
+from opencode.errors import OpenCodeError, StoreBusy, StoreError
+from opencode.session.events import Error
 from opencode.session.tail import TAIL_BYTES, Chunk, Tail
 from opencode.storage.port import Append, Committed, EventStore
 
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 
 #: Bodies that may wait in one unstored append before its author waits too.
 _BACKLOG = 256
+#: How long a busy store is waited for before the append fails, and the first pause.
+_BUSY_PATIENCE_S = 30.0
+_BUSY_PAUSE_S = 0.02
 
 
 class Pending:
@@ -107,7 +112,7 @@ class EventLog:
 
     def _commit(self, group: list[Pending]) -> None:
         try:
-            outcomes = self._store.commit([pending.append for pending in group])
+            outcomes = self._patiently([pending.append for pending in group])
         except Exception as exc:  # the writer must outlive any failure: all sessions depend on it
             log.exception("log: a commit of %d appends failed", len(group))
             failure = exc if isinstance(exc, OpenCodeError) else StoreError(f"the store failed: {type(exc).__name__}")
@@ -117,6 +122,19 @@ class EventLog:
             if isinstance(outcome, Committed):
                 self._publish(pending.append.session_id, outcome)
             pending.done.set()
+
+    def _patiently(self, appends: list[Append]) -> list[Committed | OpenCodeError]:
+        """Commit; while the store is merely busy, try again, and everyone who writes waits."""
+        deadline, pause_s = time.monotonic() + _BUSY_PATIENCE_S, _BUSY_PAUSE_S
+        while True:
+            try:
+                return self._store.commit(appends)
+            except StoreBusy:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("log: the store is busy; trying again")
+                time.sleep(pause_s)
+                pause_s = min(1.0, pause_s * 2)
 
     def _publish(self, session_id: str, committed: Committed) -> None:
         tail = self._tails.get(session_id)
@@ -160,7 +178,7 @@ class EventLog:
                     yield chunk
                     after = chunk.last_seq
                     continue
-                if tail.deleted or not live or closing:
+                if tail.deleted or tail.failed or not live or closing:
                     return
                 if not ear.wait(beat_s):
                     yield None
@@ -182,6 +200,15 @@ class EventLog:
         tail = self._tails.get(session_id)
         if tail is not None:
             tail.deleted = True
+        self._bus.ring(session_id)
+
+    def fail(self, session_id: str, turn_id: str) -> None:
+        """The store failed under a turn: tell its followers, by the one event that is shown without being stored."""
+        tail = self._tails.get(session_id)
+        if tail is not None:
+            message = "The store failed; what came after the last event is not kept."
+            error = Error(turn_id=turn_id, message=message, code="STORE_UNAVAILABLE")
+            tail.failed = error.body()
         self._bus.ring(session_id)
 
     def close_followers(self) -> None:
@@ -206,3 +233,18 @@ def _until_done(chunk: Chunk, turn_id: str) -> Chunk | None:
         if b"\nevent: done\n" in frame and frames.parse(frame)[2]["turn_id"] == turn_id:
             return Chunk(chunk.first_seq, chunk.first_seq + index, b"".join(found[: index + 1]))
     return None
+
+
+def from_start(chunks: Iterator[Chunk | None], turn_id: str) -> Iterator[Chunk | None]:
+    """Leave out what comes before the turn's `turn_start`."""
+    begun = False
+    for chunk in chunks:
+        if begun or chunk is None:
+            yield chunk
+            continue
+        found = frames.split(chunk.data)
+        for index, frame in enumerate(found):
+            if b"\nevent: turn_start\n" in frame and frames.parse(frame)[2]["turn_id"] == turn_id:
+                begun = True
+                yield Chunk(chunk.first_seq + index, chunk.last_seq, b"".join(found[index:]))
+                break

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from opencode.changes import Change, FoldMessage, PutParts
 from opencode.clock import timestamp
 from opencode.errors import StoreError
 from opencode.frames import Body
 from opencode.records import Turn, Usage
 from opencode.session.events import Event
 from opencode.session.log import EventLog, Pending
-from opencode.storage.port import Append, Change, Committed, FoldMessage, PutParts
+from opencode.storage.port import Append, Committed
 
 
 @dataclass(slots=True)

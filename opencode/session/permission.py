@@ -7,17 +7,20 @@ from typing import Any, Literal, cast
 
 from opencode.bus.port import Bus
 from opencode.cancel import Cancel
+from opencode.changes import AskPermission, SetTurnState
 from opencode.ids import new_id
 from opencode.records import Permission, Session, Turn
 from opencode.session.events import PermissionReply, PermissionRequest
 from opencode.session.pen import Pen
-from opencode.storage.port import AskPermission, PermissionStore, SetTurnState
+from opencode.storage.port import PermissionStore
 
 Rule = Literal["allow", "ask", "deny"]
 Response = Literal["once", "always", "reject"]
 _STRICTNESS: dict[str, int] = {"allow": 0, "ask": 1, "deny": 2}
 #: The answer may be given through another process, whose ring can get lost.
 _POLL_S = 5.0
+
+_REFUSED = "The user did not allow this call. Do not try it again; ask what they would like instead."
 
 
 def rule(ceiling: Mapping[str, str], session: Mapping[str, str], tool: str) -> str:
@@ -44,11 +47,13 @@ class Gate:
     ceiling: Mapping[str, str]
     timeout_s: float
 
-    def refusal(self, session: Session, turn: Turn, pen: Pen, cancel: Cancel, call: Mapping[str, Any]) -> str | None:
+    def refusal(self, session: Session, turn: Turn, pen: Pen, cancel: Cancel, call: dict[str, Any]) -> str | None:
         """None when the call may run, else what the model is told. Waits while a person is asked.
 
-        `call` holds `tool`, `params` and `call_id`; the answer is bound to exactly these.
+        `call` is the part of the message; the answer is bound to exactly its `tool` and `params`, and kept in it.
         """
+        if "permission" in call:  # answered in an earlier attempt
+            return _REFUSED if call["permission"] == "reject" else None
         decided = rule(self.ceiling, session.permission, call["tool"])
         if decided == "allow":
             return None
@@ -59,36 +64,39 @@ class Gate:
         given = self.store.permissions(session.id, response="always")
         if any(covers(earlier, call["tool"], call["params"]) for earlier in given):
             return None
-        if self._ask(session, turn, pen, cancel, call) == "reject":
-            return "The user did not allow this call. Do not try it again; ask what they would like instead."
-        return None
+        return _REFUSED if self._ask(session, turn, pen, cancel, call) == "reject" else None
 
-    def _ask(self, session: Session, turn: Turn, pen: Pen, cancel: Cancel, call: Mapping[str, Any]) -> Response:
-        permission_id = new_id("per")
-        tool, params, call_id = call["tool"], call["params"], call["call_id"]
+    def _ask(self, session: Session, turn: Turn, pen: Pen, cancel: Cancel, call: dict[str, Any]) -> Response:
+        earlier = self.store.asked(session.id, call["call_id"])
+        permission_id = new_id("per") if earlier is None else earlier.id
         ear = self.bus.subscribe(topic(permission_id))
         stop_waking = cancel.on_cancel(lambda: self.bus.ring(topic(permission_id)))
         try:
-            pen.write(
-                PermissionRequest(
-                    turn_id=turn.id, permission_id=permission_id, tool=tool, params=params, call_id=call_id
-                ),
-                changes=(
-                    AskPermission(permission_id, session.id, turn.id, call_id, tool, params),
-                    SetTurnState(turn.id, "waiting"),
-                ),
-                fold=True,
-            )
+            if earlier is None:
+                self._request(permission_id, session, turn, pen, call)
+            elif earlier.response is None:
+                pen.write(changes=(SetTurnState(turn.id, "waiting"),))
             response = self._wait(session.id, permission_id, cancel, ear.wait)
         finally:
             stop_waking()
             ear.close()
+        call["permission"] = response
+        pen.draft.touch(call)
         pen.write(
             PermissionReply(turn_id=turn.id, permission_id=permission_id, response=response),
             changes=(SetTurnState(turn.id, "running"),),
             fold=True,
         )
         return response
+
+    @staticmethod
+    def _request(permission_id: str, session: Session, turn: Turn, pen: Pen, call: dict[str, Any]) -> None:
+        tool, params, call_id = call["tool"], call["params"], call["call_id"]
+        event = PermissionRequest(
+            turn_id=turn.id, permission_id=permission_id, tool=tool, params=params, call_id=call_id
+        )
+        ask = AskPermission(permission_id, session.id, turn.id, call_id, tool, params)
+        pen.write(event, changes=(ask, SetTurnState(turn.id, "waiting")), fold=True)
 
     def _wait(self, session_id: str, permission_id: str, cancel: Cancel, wait: Callable[[float], bool]) -> Response:
         deadline = time.monotonic() + self.timeout_s

@@ -1,15 +1,16 @@
-"""Turns that run in this process: starting them, stopping them, and their limit of seconds."""
+"""Turns that run in this process: starting and stopping them, their limit of seconds, their leases."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from opencode.cancel import Cancel
-from opencode.errors import StoreError, Unavailable
+from opencode.errors import StaleAttempt, StoreError, Unavailable
 from opencode.records import Turn
-from opencode.session.turn import OUT_OF_TIME
+from opencode.session.turn import HANDED_BACK, OUT_OF_TIME
+from opencode.storage.port import TurnStore
 
 log = logging.getLogger(__name__)
 
@@ -28,39 +29,68 @@ class _Running:
 class Runner:
     """Runs each turn in a thread of its own (a greenlet where the process is patched)."""
 
-    def __init__(self, work: Callable[[Turn, Cancel], object], *, turn_timeout_s: float) -> None:
+    def __init__(
+        self, work: Callable[[Turn, Cancel], object], store: TurnStore, *, turn_timeout_s: float, lease_s: float
+    ) -> None:
         """`work` carries out one turn and ends its log."""
         self._work = work
+        self._store = store
         self._timeout_s = turn_timeout_s
+        self.lease_s = lease_s
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._stopping = threading.Event()
+        #: Called with a turn that has ended; with one whose store failed under it; and once in a third of a lease.
+        self.on_end: Callable[[Turn], None] = lambda _turn: None
+        self.on_lost: Callable[[Turn], None] = lambda _turn: None
+        self.on_tick: Callable[[], None] = lambda: None
         self._clock = threading.Thread(target=self._watch, name="turn-clock", daemon=True)
         self._clock.start()
 
     def check_open(self) -> None:
         """Raise `Unavailable` while the server stops: no new turn is begun."""
-        if self._stopping.is_set():
+        if self.stopping:
             raise Unavailable("The server is stopping; try again in a moment.", headers={"Retry-After": "2"})
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def lease(self) -> float:
+        """Until when a turn that is taken now belongs to this process."""
+        return time.time() + self.lease_s
+
     def start(self, turn: Turn) -> None:
-        """Begin a stored turn."""
+        """Begin a stored turn, or go on with one."""
         running = _Running(turn, time.monotonic() + self._timeout_s)
         with self._lock:
             self._running[turn.id] = running
         threading.Thread(target=self._run, args=(running,), name=f"turn-{turn.id}", daemon=True).start()
 
     def _run(self, running: _Running) -> None:
+        turn = running.turn
         try:
-            self._work(running.turn, running.cancel)
+            self._work(turn, running.cancel)
+        except StaleAttempt as exc:
+            log.info("turn %s: %s", turn.id, exc)
         except StoreError as exc:
-            log.error("turn %s lost its store: %s", running.turn.id, exc)  # noqa: TRY400 - expected, no trace needed
+            log.error("turn %s lost its store: %s", turn.id, exc)  # noqa: TRY400 - expected, no trace needed
+            self._tell(self.on_lost, turn)
         except Exception:  # a fault in one turn must not pass in silence, nor touch another
-            log.exception("turn %s could not be ended", running.turn.id)
+            log.exception("turn %s could not be ended", turn.id)
         finally:
             with self._lock:
-                self._running.pop(running.turn.id, None)
+                self._running.pop(turn.id, None)
             running.ended.set()
+        if not self.stopping:
+            self._tell(self.on_end, turn)
+
+    @staticmethod
+    def _tell(listener: Callable[[Turn], None], turn: Turn) -> None:
+        try:
+            listener(turn)
+        except Exception:  # what comes after a turn must not be lost with this thread; the next tick tries again
+            log.exception("after turn %s", turn.id)
 
     def abort(self, turn_id: str, *, reason: str = "aborted", wait_s: float = 10.0) -> bool:
         """Stop a turn and wait until its log has ended; False where it does not run here."""
@@ -72,29 +102,56 @@ class Runner:
         running.ended.wait(wait_s)
         return True
 
+    def has(self, turn_id: str) -> bool:
+        """Whether the turn runs here."""
+        with self._lock:
+            return turn_id in self._running
+
     def count(self, owner: str | None = None) -> int:
         """Turns that run now, of one owner or of everyone."""
         with self._lock:
             return sum(owner in {None, running.turn.owner} for running in self._running.values())
 
-    def stop(self, timeout_s: float) -> None:
-        """Take no more turns; give the running ones `timeout_s` seconds, then end them."""
+    def stop(self, timeout_s: float, waiting: Collection[str] = ()) -> None:
+        """Take no more turns; give the running ones `timeout_s` seconds, then hand them back to the store.
+
+        `waiting` turns are handed back at once: they wait for a person, who may take hours.
+        """
         self._stopping.set()
         with self._lock:
             left = list(self._running.values())
+        for running in left:
+            if running.turn.id in waiting:
+                running.cancel.cancel(HANDED_BACK)
         deadline = time.monotonic() + timeout_s
         for running in left:
             running.ended.wait(max(0.0, deadline - time.monotonic()))
         for running in left:
-            running.cancel.cancel("the server stopped")
+            running.cancel.cancel(HANDED_BACK)
         for running in left:
             running.ended.wait(2.0)
         self._clock.join()
 
     def _watch(self) -> None:
+        next_tick = 0.0
         while not self._stopping.wait(_TICK_S):
             now = time.monotonic()
             with self._lock:
                 late = [running for running in self._running.values() if running.deadline < now]
             for running in late:
                 running.cancel.cancel(OUT_OF_TIME)
+            if now >= next_tick:
+                next_tick = now + min(1.0, self.lease_s / 3)
+                self._tick()
+
+    def _tick(self) -> None:
+        with self._lock:
+            ids = list(self._running)
+        try:
+            if ids:
+                self._store.renew(ids, self.lease())
+            self.on_tick()
+        except StoreError as exc:
+            log.warning("leases: %s", exc)
+        except Exception:  # the clock must go on, whatever one tick met
+            log.exception("a tick of the turn clock failed")

@@ -7,23 +7,26 @@ from typing import Any
 from blinker import Signal
 
 from opencode.bus.port import Bus
+from opencode.changes import PutMessages, UpdateSession
 from opencode.clock import timestamp
-from opencode.errors import InvalidRequest, NotFound, PermissionAnswered, RateLimitExceeded, SessionNotFound
+from opencode.errors import InvalidRequest, KeyTaken, NotFound, PermissionAnswered, RateLimitExceeded, SessionNotFound
 from opencode.ids import new_id
 from opencode.provider.port import Models
 from opencode.records import Message, Page, Session, Turn
-from opencode.session import diff, permission
+from opencode.session import diff, fork, permission
 from opencode.session.directories import Directories
-from opencode.session.events import SessionUpdated, TurnStart
-from opencode.session.log import EventLog
+from opencode.session.events import SessionUpdated
+from opencode.session.log import EventLog, from_start
 from opencode.session.runner import Runner
-from opencode.session.tail import Chunk
-from opencode.storage.port import Append, StartTurn, Store, UpdateSession
+from opencode.session.tail import Chunk, Tail
+from opencode.session.turns import Key, Turns, WhenBusy
+from opencode.storage.port import Append, Store
 from opencode.tool.port import Tools
 
+#: Messages that a fork takes along.
+_FORKED_MESSAGES = 100_000
 #: Offered where a session names no tools (API section 2).
 DEFAULT_TOOLS = ("bash", "edit", "read", "write")
-_TITLE_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class SessionService:
     models: Models
     tools: Tools
     runner: Runner
+    turns: Turns
     directories: Directories
     ceiling: Mapping[str, str]
     max_turns: int | None
@@ -53,12 +57,16 @@ class SessionService:
         title: str | None = None,
         system: str | None = None,
         rules: Mapping[str, str] | None = None,
+        key: Key | None = None,
     ) -> Session:
-        """Create a session.
+        """Create a session. A known key gives the session that it was used for.
 
         Raises:
             InvalidRequest: unknown model or tool, a directory outside the roots, a rule looser than the settings'.
+            IdempotencyConflict: `key` was used before with another body.
         """
+        if known := self._remembered(owner, key):
+            return known
         session = Session(
             id=new_id("ses"),
             owner=owner,
@@ -71,9 +79,38 @@ class SessionService:
             permission=self._rules(rules or {}),
             created_at=timestamp(),
         )
-        self.store.create(session)
+        try:
+            self.store.create(session, key.remembered(owner, session.id) if key else None)
+        except KeyTaken:
+            return self._remembered(owner, key) or session
         self.session_created.send(self, session=session)
         return session
+
+    def _remembered(self, owner: str, key: Key | None) -> Session | None:
+        found = self.store.remembered(owner, key.scope, key.key) if key is not None else None
+        if key is None or found is None:
+            return None
+        key.check(found)
+        return self.store.get(owner, found.session_id)
+
+    def fork(self, owner: str, session_id: str, *, message_id: str | None, key: Key | None = None) -> Session:
+        """A new session with the messages up to and with `message_id` (default: all that have ended).
+
+        Raises:
+            InvalidRequest: there is no such message, or its turn has not ended.
+        """
+        if known := self._remembered(owner, key):
+            return known
+        source, messages, _older = self.store.snapshot(owner, session_id, limit=_FORKED_MESSAGES)
+        forked = fork.copy(source, messages, message_id)
+        try:
+            self.store.create(forked.session, key.remembered(owner, forked.session.id) if key else None)
+        except KeyTaken:
+            return self._remembered(owner, key) or forked.session
+        event = forked.event(source.id)
+        self.log.append(Append(forked.session.id, [event.body()], (PutMessages(forked.messages),), folds=True))
+        self.session_created.send(self, session=forked.session)
+        return self.store.get(owner, forked.session.id)
 
     def _known(self, tools: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in tools if name not in self.tools.names]
@@ -128,12 +165,22 @@ class SessionService:
         self.log.end(session.id)
         self.session_deleted.send(self, session=session)
 
-    def send(self, owner: str, session_id: str, content: str, *, model: str | None = None) -> Turn:
-        """Start a turn: stored, with its user message and `turn_start`, when this returns.
+    def send(
+        self,
+        owner: str,
+        session_id: str,
+        content: str,
+        *,
+        model: str | None = None,
+        when_busy: WhenBusy = "reject",
+        key: Key | None = None,
+    ) -> Turn:
+        """Start a turn: stored, with its user message and `turn_start`, when this returns; or queued.
 
         Raises:
-            SessionBusy: another turn is active.
+            SessionBusy: another turn is active and `when_busy` is `reject`, or too many wait.
             RateLimitExceeded: the owner has as many running turns as the settings allow.
+            IdempotencyConflict: `key` was used before with another body.
         """
         self.runner.check_open()
         session = self.store.get(owner, session_id)
@@ -143,18 +190,7 @@ class SessionService:
                 headers={"Retry-After": "5"},
             )
         resolved = session.resolved_model if model is None else str(self.models.resolve(model))
-        turn, start = _new_turn(session, content, resolved)
-        event = TurnStart(turn_id=turn.id, content=content, message_id=turn.user_message_id, model=resolved)
-        changes: tuple[Any, ...] = (start,)
-        if not session.title:
-            changes = (start, UpdateSession(session.id, {"title": _title(content)}))
-        # Held until the runner's own pen holds it, so that the first followers find the events in memory.
-        tail = self.log.tail(session.id)
-        committed = self.log.append(Append(session.id, [event.body()], changes, folds=True))
-        turn = replace(turn, first_seq=committed.first_seq)
-        self.runner.start(turn)
-        del tail
-        return turn
+        return self.turns.start(session, content, resolved, when_busy=when_busy, key=key)
 
     def turn(self, owner: str, session_id: str, turn_id: str) -> Turn:
         """One turn of the session."""
@@ -178,8 +214,7 @@ class SessionService:
     def abort(self, owner: str, session_id: str, turn_id: str | None = None) -> bool:
         """Stop the running turn; True when there was one. Its log has ended when this returns."""
         self.store.get(owner, session_id)
-        active = self.store.active_turns(session_id)
-        return any(turn_id in {None, turn.id} and self.runner.abort(turn.id) for turn in active)
+        return self.turns.abort(session_id, turn_id)
 
     def answer(self, owner: str, session_id: str, permission_id: str, response: str) -> None:
         """Answer a permission request; the first answer wins, the same one again is no fault.
@@ -234,50 +269,24 @@ class SessionService:
                 details=[{"field": "after", "message": f"at most {tail.last_seq}"}],
             )
         chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id)
-        return Following(after, chunks, beyond, lambda: tail.deleted, self.log.closing.is_set)
+        return Following(after, chunks, beyond, tail, self.log.closing.is_set)
+
+    def follow_turn(self, turn: Turn, *, beat_s: float, live: bool = True) -> "Following":
+        """Follow one turn from its `turn_start` to its `done`; one that is queued still, when it begins."""
+        if turn.first_seq:
+            after = turn.first_seq - 1
+            return self.follow(turn.owner, turn.session_id, after=after, beat_s=beat_s, live=live, turn_id=turn.id)
+        end = self.log.last_seq(turn.session_id)
+        following = self.follow(turn.owner, turn.session_id, after=end, beat_s=beat_s, live=live, turn_id=turn.id)
+        return replace(following, chunks=from_start(following.chunks, turn.id))
 
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """A follower: where it begins, what it gives, and whether it ended since the session or the server did."""
+    """A follower: where it begins, what it gives, and (`tail`, `stopping`) why it ended."""
 
     after: int
     chunks: Iterator[Chunk | None]
     resync: bool
-    deleted: Callable[[], bool]
+    tail: Tail
     stopping: Callable[[], bool]
-
-
-def _new_turn(session: Session, content: str, model: str) -> tuple[Turn, StartTurn]:
-    now = timestamp()
-    turn = Turn(
-        id=new_id("trn"),
-        session_id=session.id,
-        owner=session.owner,
-        state="running",
-        attempt=1,
-        model=model,
-        content=content,
-        user_message_id=new_id("msg"),
-        message_id=new_id("msg"),
-        created_at=now,
-    )
-
-    user = Message(
-        id=turn.user_message_id, session_id=session.id, turn_id=turn.id, role="user", content=content, created_at=now
-    )
-    assistant = Message(
-        id=turn.message_id,
-        session_id=session.id,
-        turn_id=turn.id,
-        role="assistant",
-        content="",
-        created_at=now,
-        status="running",
-    )
-    return turn, StartTurn(turn, user, assistant)
-
-
-def _title(content: str) -> str:
-    line = next(iter(content.strip().splitlines()), "")
-    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"

@@ -33,6 +33,8 @@ class Tail:
         self._joined: dict[int, Chunk] = {}
         self.last_seq = last_seq
         self.deleted = False
+        #: The frame that tells of a failed store, until something is stored again.
+        self.failed = b""
 
     def start_at(self, last_seq: int) -> None:
         """What the store says that the last event is; what came in meanwhile stands."""
@@ -56,6 +58,7 @@ class Tail:
                 self._size -= len(self._frames.popleft())
             self.last_seq = first_seq + len(frames) - 1
             self._joined.clear()
+            self.failed = b""
 
     def after(self, seq: int) -> Chunk | None:
         """Everything above `seq`, None where that is nothing or begins before the tail."""

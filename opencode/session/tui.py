@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _BUFFER = 1000
 _PROMPT_CHARS = 200_000
+#: Of an event's number: more than any screen has, and few enough to be read as a number.
+_DIGITS = 18
 
 
 class Screen:
@@ -62,7 +64,7 @@ class Screen:
         if event_id is None:
             return None
         epoch, _, digits = event_id.rpartition("-")
-        known = epoch == self._epoch and digits.isascii() and digits.isdigit()
+        known = epoch == self._epoch and digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS
         return int(digits) if known and int(digits) <= self.count else -1
 
 

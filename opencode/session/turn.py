@@ -2,15 +2,16 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 from opencode.cancel import Cancel
+from opencode.changes import EndTurn, HandBack, PutFileChanges
 from opencode.errors import Cancelled, StoreError, TurnError
 from opencode.ids import new_id
-from opencode.provider.port import Message, ModelRequest, Provider, ToolCall, ToolSpec
+from opencode.provider.port import Message, ModelRequest, Provider, ToolSpec
 from opencode.records import Session, Turn, Usage
 from opencode.session import events
 from opencode.session.asking import Answer, Asking
@@ -18,7 +19,7 @@ from opencode.session.diff import TOO_LARGE
 from opencode.session.pen import Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import answers, system_prompt
-from opencode.storage.port import EndTurn, PutFileChanges
+from opencode.session.resume import Start
 from opencode.tool.port import ToolContext, ToolOutcome, Tools
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,12 @@ Status = Literal["completed", "aborted", "failed"]
 _DIFF_BYTES = 1_000_000
 #: How `Cancel.reason` says that the turn's seconds are spent.
 OUT_OF_TIME = "out of time"
+#: How it says that the server stops and the turn is to go on at its next start.
+HANDED_BACK = "handed back"
 _UNFINISHED = ("pending", "running")
+_STOPPED = ToolOutcome("Stopped before it was done: the turn was aborted.", is_error=True)
+_UNKNOWN = ToolOutcome("Interrupted when the server ended; its outcome is unknown.", is_error=True)
+_MALFORMED_CHARS = 200
 _NOT_RUN = ToolOutcome("Not run: the turn ended before it.", is_error=True)
 
 
@@ -54,9 +60,10 @@ class TurnLoop:
     pen: Pen
     cancel: Cancel
     limits: Limits
+    start: Start = field(default_factory=Start)
 
-    def run(self) -> Status:
-        """Work until the end, whatever comes.
+    def run(self) -> Status | None:
+        """Work until the end, whatever comes; None where the turn was handed back instead, to go on later.
 
         Raises:
             StoreError: the end could not be stored; `StaleAttempt` where another attempt has taken over.
@@ -67,6 +74,9 @@ class TurnLoop:
             self._loop()
             status: Status = "completed"
         except Cancelled as cancelled:
+            if cancelled.reason == HANDED_BACK:
+                self.pen.write(changes=(HandBack(self.turn.id),))
+                return None
             status = "aborted"
             if cancelled.reason == OUT_OF_TIME:
                 status, error = "failed", self._limit("OPENCODE_TURN_TIMEOUT_S", f"{self.limits.seconds:g} seconds")
@@ -92,20 +102,37 @@ class TurnLoop:
         )
         model = self.turn.model.partition("/")[2]
         asking = Asking(self.provider, self.pen, self.cancel, self.turn.id)
-        for step in count(1):
-            if step > self.limits.steps:
-                raise self._limit("OPENCODE_MAX_STEPS", f"{self.limits.steps} steps")
+        for part in self._unfinished():
+            self._take_up(part)
+        start = self.start
+        for step in count(start.step):
+            self._check_limits(step)
             messages = (*self.history, *answers(self.pen.draft.parts))
-            answer = asking.ask(ModelRequest(model, system, messages, offered), step)
+            answer = asking.ask(ModelRequest(model, system, messages, offered), start)
             calls = self._store_answer(answer, step)
             if answer.finish == "length":
                 raise TurnError("The model's answer was cut off at its output limit.", code="LIMIT_REACHED")
             if not calls:
                 return
-            for part, call in zip(calls, answer.calls, strict=True):
-                self._call(part, call)
-            if self.pen.draft.usage.tokens >= self.limits.tokens:
-                raise self._limit("OPENCODE_MAX_TOKENS", f"{self.limits.tokens} tokens")
+            for part in calls:
+                self._call(part)
+            start = Start(step + 1)
+
+    def _check_limits(self, step: int) -> None:
+        if step > self.limits.steps:
+            raise self._limit("OPENCODE_MAX_STEPS", f"{self.limits.steps} steps")
+        if self.pen.draft.usage.tokens >= self.limits.tokens:
+            raise self._limit("OPENCODE_MAX_TOKENS", f"{self.limits.tokens} tokens")
+
+    def _unfinished(self) -> list[dict[str, Any]]:
+        return [part for part in self.pen.draft.parts if part["status"] in _UNFINISHED]
+
+    def _take_up(self, part: dict[str, Any]) -> None:
+        """A call that an earlier attempt left: run it, unless it had begun. What may have acted is never run twice."""
+        if part["status"] == "running":
+            self.pen.write(self._result(part, _UNKNOWN), fold=True)
+        else:
+            self._call(part)
 
     def _store_answer(self, answer: Answer, step: int) -> list[dict[str, Any]]:
         """Store the step whole, before the first of its calls runs: from here it can be taken up again."""
@@ -123,9 +150,12 @@ class TurnLoop:
                     "params": call.params,
                     "status": "pending",
                 }
+                | ({} if call.malformed is None else {"malformed": call.malformed[:_MALFORMED_CHARS]})
             )
             for call in answer.calls
         ]
+        if not parts:
+            return parts  # stored together with the turn's end: a crash in between would ask the model once more
         self.pen.write(
             *(
                 events.ToolCall(turn_id=self.turn.id, tool=part["tool"], params=part["params"], call_id=part["call_id"])
@@ -135,7 +165,7 @@ class TurnLoop:
         )
         return parts
 
-    def _call(self, part: dict[str, Any], call: ToolCall) -> None:
+    def _call(self, part: dict[str, Any]) -> None:
         self.cancel.check()
         context = ToolContext(
             directory=Path(self.session.directory),
@@ -145,9 +175,11 @@ class TurnLoop:
             ),
         )
         try:
-            outcome = self._outcome(part, call, context)
-        except Cancelled:
-            outcome = ToolOutcome("Stopped before it was done: the turn was aborted.", is_error=True)
+            outcome = self._outcome(part, context)
+        except Cancelled as cancelled:
+            if part["status"] == "pending" and cancelled.reason == HANDED_BACK:
+                raise
+            outcome = _UNKNOWN if cancelled.reason == HANDED_BACK else _STOPPED
         self.pen.write(self._result(part, outcome), changes=self._file_changes(context), fold=True)
         self.cancel.check()
 
@@ -163,15 +195,14 @@ class TurnLoop:
             is_error=outcome.is_error,
         )
 
-    def _outcome(self, part: dict[str, Any], call: ToolCall, context: ToolContext) -> ToolOutcome:
-        if call.malformed is not None:
-            return ToolOutcome(
-                f"The arguments of {call.tool} were not a JSON object: {call.malformed[:200]!r}. Call it again.",
-                is_error=True,
-            )
-        if call.tool not in self.session.tools:
+    def _outcome(self, part: dict[str, Any], context: ToolContext) -> ToolOutcome:
+        tool = part["tool"]
+        if "malformed" in part:
+            told = f"The arguments of {tool} were not a JSON object: {part['malformed']!r}. Call it again."
+            return ToolOutcome(told, is_error=True)
+        if tool not in self.session.tools:
             offered = ", ".join(self.session.tools) or "none"
-            return ToolOutcome(f"There is no tool {call.tool!r} in this session; there are: {offered}.", is_error=True)
+            return ToolOutcome(f"There is no tool {tool!r} in this session; there are: {offered}.", is_error=True)
         refusal = self.gate.refusal(self.session, self.turn, self.pen, self.cancel, part)
         if refusal is not None:
             return ToolOutcome(refusal, is_error=True)
@@ -179,7 +210,7 @@ class TurnLoop:
         self.pen.draft.touch(part)
         # A start record before anything begins: after a crash it tells a call that may have acted from one that cannot.
         self.pen.write(changes=self.pen.draft.take_changes(self.turn.id))
-        return self.tools.run(call.tool, call.params, context)
+        return self.tools.run(tool, part["params"], context)
 
     def _file_changes(self, context: ToolContext) -> tuple[PutFileChanges, ...]:
         if not context.changes:

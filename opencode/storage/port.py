@@ -6,89 +6,12 @@ completes are one transaction.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
+from opencode.changes import Change
 from opencode.errors import OpenCodeError
 from opencode.frames import Body
-from opencode.records import Message, Page, Permission, Session, Turn, Usage
-
-# Changes: what is to be done to rows together with an append.
-
-
-@dataclass(frozen=True, slots=True)
-class StartTurn:
-    """Store a new turn with its messages. Refused with `SessionBusy` while another is active."""
-
-    turn: Turn
-    user: Message
-    assistant: Message
-
-
-@dataclass(frozen=True, slots=True)
-class PutParts:
-    """Insert or replace parts of a message, by position."""
-
-    message_id: str
-    parts: tuple[tuple[int, dict[str, Any]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FoldMessage:
-    """The text of the running turn's message as it stands, and the tokens spent so far."""
-
-    turn_id: str
-    message_id: str
-    content: str
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class SetTurnState:
-    turn_id: str
-    state: Literal["running", "waiting"]
-
-
-@dataclass(frozen=True, slots=True)
-class EndTurn:
-    """End a turn; adds its usage to the session's."""
-
-    turn_id: str
-    message_id: str
-    session_id: str
-    state: Literal["completed", "aborted", "failed"]
-    error_code: str | None
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateSession:
-    """Set columns of a session: title, model, resolved_model, tools, permission."""
-
-    session_id: str
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class PutFileChanges:
-    """What tools did to files: the first `before` of a path stands, the last `after` replaces."""
-
-    session_id: str
-    changes: tuple[tuple[str, bytes | None, bytes | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AskPermission:
-    """Store a request for permission, as pending."""
-
-    permission_id: str
-    session_id: str
-    turn_id: str
-    call_id: str
-    tool: str
-    params: dict[str, Any]
-
-
-Change = StartTurn | PutParts | FoldMessage | SetTurnState | EndTurn | UpdateSession | PutFileChanges | AskPermission
+from opencode.records import Message, Page, Permission, RememberedKey, Session, Turn
 
 
 @dataclass(slots=True)
@@ -141,8 +64,8 @@ class EventStore(Protocol):
 class SessionStore(Protocol):
     """Sessions by owner. To anyone but its owner a session does not exist."""
 
-    def create(self, session: Session) -> None:
-        """Store a new session."""
+    def create(self, session: Session, key: RememberedKey | None = None) -> None:
+        """Store a new session, and the idempotency key that it was made for; `KeyTaken` where that was used before."""
 
     def get(self, owner: str, session_id: str) -> Session:
         """The session; `SessionNotFound` where there is none, or it is another owner's."""
@@ -174,11 +97,34 @@ class MessageStore(Protocol):
     def turn(self, session_id: str, turn_id: str) -> Turn | None:
         """One turn of the session."""
 
+    def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
+        """For each file that tools changed: path, first `before`, last `after`; by path."""
+
+
+class TurnStore(Protocol):
+    """Who works on which turn. A lease says how long a process may be silent before another takes over."""
+
     def active_turns(self, session_id: str | None = None) -> list[Turn]:
         """The turns that are running or waiting, of one session or of all; oldest first."""
 
-    def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
-        """For each file that tools changed: path, first `before`, last `after`; by path."""
+    def claimable(self, now: float) -> list[Turn]:
+        """Turns to take up: running or waiting ones whose lease ended before `now`, and queued ones that are next."""
+
+    def queued(self, session_id: str) -> list[Turn]:
+        """The session's queued turns, the next one first."""
+
+    def claim(self, turn: Turn, *, crashed: bool, lease_until: float) -> Turn | None:
+        """Take it over: the next attempt begins, the one before it is fenced off. None: another was faster."""
+
+    def renew(self, turn_ids: Sequence[str], lease_until: float) -> None:
+        """Still working on these."""
+
+
+class KeyStore(Protocol):
+    """Idempotency keys (API section 3); kept for 24 hours."""
+
+    def remembered(self, owner: str, scope: str, key: str) -> RememberedKey | None:
+        """What the key was answered with, where it was used."""
 
 
 class PermissionStore(Protocol):
@@ -193,8 +139,11 @@ class PermissionStore(Protocol):
     def permissions(self, session_id: str, *, response: str | None) -> list[Permission]:
         """The session's requests with this answer (None: those that wait)."""
 
+    def asked(self, session_id: str, call_id: str) -> Permission | None:
+        """The request for this very call, where one was made before."""
 
-class Store(EventStore, SessionStore, MessageStore, PermissionStore, Protocol):
+
+class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, Protocol):
     """The whole store, as one adapter provides it."""
 
     def check(self) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from opencode import frames, records
-from opencode.errors import SessionNotFound, StoreError
+from opencode.errors import SessionNotFound, StoreBusy, StoreError
 from opencode.storage import rows
-from opencode.storage.schema import events, file_changes, messages, parts, permissions, sessions, turns
+from opencode.storage.schema import events, file_changes, idempotency, messages, parts, permissions, sessions, turns
 
 _ACTIVE = (
     sa.select(turns.c.state)
@@ -20,6 +21,17 @@ _ACTIVE = (
     .scalar_subquery()
     .label("active_state")
 )
+
+
+_WORKED_ON = ("running", "waiting")
+
+
+def translated(exc: SQLAlchemyError) -> StoreError:
+    """The driver's failure as ours: what may pass by itself is `StoreBusy`."""
+    text = str(getattr(exc, "orig", exc))
+    passing = isinstance(exc, OperationalError | PoolTimeout) and ("locked" in text or "busy" in text)
+    passing = passing or bool(getattr(exc, "connection_invalidated", False))
+    return (StoreBusy if passing else StoreError)(f"the store failed: {text[:200]}")
 
 
 class Queries:
@@ -34,7 +46,7 @@ class Queries:
             with self._engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as exc:
-            raise StoreError(f"the store failed: {type(exc).__name__}") from exc
+            raise translated(exc) from exc
 
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
         """See `port.EventStore.read`."""
@@ -155,13 +167,51 @@ class Queries:
         return None if row is None else rows.turn(row)
 
     def active_turns(self, session_id: str | None = None) -> list[records.Turn]:
-        """See `port.MessageStore.active_turns`."""
+        """See `port.TurnStore.active_turns`."""
         wanted = sa.true() if session_id is None else turns.c.session_id == session_id
-        with self._read() as connection:
-            found = connection.execute(
-                sa.select(turns).where(wanted, turns.c.state.in_(("running", "waiting"))).order_by(turns.c.id)
+        return self._turns(sa.and_(wanted, turns.c.state.in_(_WORKED_ON)))
+
+    def queued(self, session_id: str) -> list[records.Turn]:
+        """See `port.TurnStore.queued`."""
+        return self._turns(sa.and_(turns.c.session_id == session_id, turns.c.state == "queued"))
+
+    def claimable(self, now: float) -> list[records.Turn]:
+        """See `port.TurnStore.claimable`."""
+        other = turns.alias()
+        busy = sa.exists().where(other.c.session_id == turns.c.session_id, other.c.state.in_(_WORKED_ON))
+        found = self._turns(
+            sa.or_(
+                sa.and_(turns.c.state.in_(_WORKED_ON), turns.c.lease_until < now),
+                sa.and_(turns.c.state == "queued", ~busy),
             )
-            return [rows.turn(row) for row in found]
+        )
+        return list({turn.session_id: turn for turn in reversed(found)}.values())
+
+    def _turns(self, wanted: sa.ColumnElement[bool]) -> list[records.Turn]:
+        """In the order in which they are worked on: what has begun, what jumps, what waits longest."""
+        order = (sa.case((turns.c.first_seq > 0, 0), else_=1), turns.c.jumps.desc(), turns.c.id)
+        with self._read() as connection:
+            return [rows.turn(row) for row in connection.execute(sa.select(turns).where(wanted).order_by(*order))]
+
+    def remembered(self, owner: str, scope: str, key: str) -> records.RememberedKey | None:
+        """See `port.KeyStore.remembered`."""
+        columns = (idempotency.c.body_hash, idempotency.c.session_id, idempotency.c.turn_id)
+        with self._read() as connection:
+            row = connection.execute(
+                sa.select(*columns).where(
+                    idempotency.c.owner == owner, idempotency.c.scope == scope, idempotency.c.key == key
+                )
+            ).first()
+        if row is None:
+            return None
+        return records.RememberedKey(
+            owner=owner,
+            scope=scope,
+            key=key,
+            body_hash=row.body_hash,
+            session_id=row.session_id,
+            turn_id=row.turn_id,
+        )
 
     def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
         """See `port.MessageStore.file_changes`."""
@@ -178,6 +228,14 @@ class Queries:
         with self._read() as connection:
             row = connection.execute(
                 sa.select(permissions).where(permissions.c.session_id == session_id, permissions.c.id == permission_id)
+            ).first()
+        return None if row is None else rows.permission(row)
+
+    def asked(self, session_id: str, call_id: str) -> records.Permission | None:
+        """See `port.PermissionStore.asked`."""
+        with self._read() as connection:
+            row = connection.execute(
+                sa.select(permissions).where(permissions.c.session_id == session_id, permissions.c.call_id == call_id)
             ).first()
         return None if row is None else rows.permission(row)
 

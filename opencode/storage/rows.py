@@ -63,6 +63,8 @@ def turn(row: Row[Any]) -> Turn:
         error_code=row.error_code,
         ended_at=row.ended_at,
         usage=_usage(row),
+        crashes=row.crashes,
+        jumps=bool(row.jumps),
     )
 
 

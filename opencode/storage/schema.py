@@ -3,6 +3,7 @@
 from sqlalchemy import (
     JSON,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -47,6 +48,8 @@ def _session_id() -> Column[str]:
     return Column("session_id", Text, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False)
 
 
+_UNFINISHED = text("state IN ('queued', 'running', 'waiting')")
+
 turns = Table(
     "turns",
     metadata,
@@ -68,8 +71,13 @@ turns = Table(
     Column("output", Integer, nullable=False, server_default="0"),
     Column("cached", Integer, nullable=False, server_default="0"),
     Column("turn_ms", Integer, nullable=False, server_default="0"),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("jumps", Integer, nullable=False, server_default="0"),
+    # Seconds since the epoch: until then the turn belongs to the process that works on it.
+    Column("lease_until", Float, nullable=False, server_default="0"),
     Index("turns_by_session", "session_id", "id"),
-    # One active turn a session, held by the store itself; it also finds the unfinished ones at start-up.
+    Index("turns_unfinished", "state", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
+    # One active turn a session, held by the store itself.
     Index(
         "turns_active",
         "session_id",
@@ -134,4 +142,19 @@ permissions = Table(
     Column("params", JSON, nullable=False),
     Column("response", Text),
     Index("permissions_by_session", "session_id", "id"),
+)
+
+#: What was answered to requests with an `Idempotency-Key`.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("owner", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("body_hash", Text, nullable=False),
+    Column("session_id", Text, nullable=False),
+    Column("turn_id", Text),
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("owner", "scope", "key"),
+    Index("idempotency_by_age", "created_at"),
 )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,10 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
-from opencode.storage import changes, port
+from opencode.storage import apply, port
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
 from opencode.storage.queries import Queries
-from opencode.storage.schema import permissions, sessions
+from opencode.storage.schema import permissions, sessions, turns
 
 #: Last numbers kept in memory, so that an append need not ask; forgetting them costs a look-up each.
 _REMEMBERED_SESSIONS = 10_000
@@ -82,7 +83,7 @@ class SqlStore(Queries):
                 row = {"session": append.session_id, "first": first_seq, "last": committed.last_seq}
                 connection.execute(_FOLDED_NEXT, row)
             for change in append.changes:
-                changes.apply(connection, change, committed)
+                apply.apply(connection, change, committed)
         except OpenCodeError as refusal:
             if savepoint is not None:
                 savepoint.rollback()
@@ -122,9 +123,11 @@ class SqlStore(Queries):
             self._last_seqs[session_id] = self._last_seq(connection, session_id)
         return self._last_seqs[session_id] + 1
 
-    def create(self, session: records.Session) -> None:
+    def create(self, session: records.Session, key: records.RememberedKey | None = None) -> None:
         """See `port.SessionStore.create`."""
         with self._write() as connection:
+            if key is not None:
+                apply.remember(connection, key)
             connection.execute(
                 sessions.insert().values(
                     id=session.id,
@@ -145,6 +148,22 @@ class SqlStore(Queries):
         with self._write() as connection:
             connection.execute(sessions.delete().where(sessions.c.id == session_id))
             self._last_seqs.pop(session_id, None)
+
+    def claim(self, turn: records.Turn, *, crashed: bool, lease_until: float) -> records.Turn | None:
+        """See `port.TurnStore.claim`."""
+        taken = replace(turn, state="running", attempt=turn.attempt + 1, crashes=turn.crashes + crashed)
+        with self._write() as connection:
+            found = connection.execute(
+                turns.update()
+                .where(turns.c.id == turn.id, turns.c.attempt == turn.attempt, turns.c.state.in_(records.ACTIVE_STATES))
+                .values(state="running", attempt=taken.attempt, crashes=taken.crashes, lease_until=lease_until)
+            )
+        return taken if found.rowcount == 1 else None
+
+    def renew(self, turn_ids: Sequence[str], lease_until: float) -> None:
+        """See `port.TurnStore.renew`."""
+        with self._write() as connection:
+            connection.execute(turns.update().where(turns.c.id.in_(turn_ids)).values(lease_until=lease_until))
 
     def answer(self, permission_id: str, response: str) -> bool:
         """See `port.PermissionStore.answer`."""

@@ -14,7 +14,7 @@ from opencode.tool import arguments
 from opencode.tool.arguments import Word
 from opencode.tool.output import Output
 from opencode.tool.port import ToolContext
-from opencode.tool.process import Process, TimeIsUp
+from opencode.tool.process import Lost, Supervised, TimeIsUp
 
 _SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash", "/bin/sh")
 
@@ -103,16 +103,19 @@ class Bash:
                 f"{_lines(output)}[stopped: it took longer than {timeout_s:g} s. timeout_s can be up to"
                 f" {self._max_timeout_s:g}; what never ends, such as a server, must be stopped by the command itself]"
             ) from None
+        except Lost as exc:
+            output.close()
+            raise ToolError(f"{_lines(output)}[stopped: {exc}]") from None
         except Cancelled:
             output.close()
             raise
         output.close()
         return _result(output, process.exit_code or 0)
 
-    def _start(self, command: str, context: ToolContext) -> Process:
+    def _start(self, command: str, context: ToolContext) -> Supervised:
         if not context.directory.is_dir():
             raise ToolError("The session's directory does not exist any more.")
-        return Process(
+        return Supervised(
             [_shell(), "-c", command],
             directory=str(context.directory),
             environment=self._environment,

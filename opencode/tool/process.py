@@ -1,35 +1,177 @@
-"""A child process with a time limit, in a group of its own that never outlives the call."""
+"""A child process with a time limit that never outlives the call."""
 
+import contextlib
+import logging
+import math
 import os
 import select
-import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from opencode.cancel import Cancel
 from opencode.errors import ToolError
+from opencode.tool import supervisor
 
-#: How late the end of the command, the time limit or an abort may be noticed while nothing is printed.
+#: How late the time limit or an abort may be noticed.
 TICK_S = 0.05
 CHUNK_BYTES = 65_536
-#: What is still read from the pipe once the command has ended; Linux lets a pipe hold no more.
+#: What is still read from the pipe once the process has ended; Linux lets a pipe hold no more.
 REST_BYTES = 1_048_576
+#: What a supervisor may take beyond the times that it is given.
+LATE_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class TimeIsUp(ToolError):
     """The process took longer than it may."""
 
 
-class Process:
-    """Runs `argv` from the start of a `with` block to its end, where every process of its group is ended.
+class Lost(ToolError):
+    """The process was ended because its supervisor was; its exit code is not known."""
 
-    Reads with `select.poll` on a non-blocking pipe, and looks modules' functions up when they are used: this waits in
+
+class Process:
+    """Runs `argv` from the start of a `with` block to its end; for a program that starts no others.
+
+    Reads with `select.poll` on non-blocking pipes, and looks modules' functions up when they are used: this waits in
     the kernel in a thread, and lets other greenlets run once gevent has patched `select`, `subprocess` and `time`.
     """
+
+    def __init__(self, argv: Sequence[str], *, directory: str, environment: Mapping[str, str], cancel: Cancel) -> None:
+        self._argv = argv
+        self._directory = directory
+        self._environment = environment
+        self._cancel = cancel
+        self._open = contextlib.ExitStack()
+        #: What is to be written, and where.
+        self._order = b""
+        self._control = -1
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as theirs:
+            try:
+                self._pipe, output = self._connect(theirs)
+                #: Ends when the process does.
+                self._status, status = self._connect(theirs)
+                self._process = self._start(output, status, theirs)
+            except BaseException:
+                self._open.close()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._open:
+            self._end()
+
+    @property
+    def exit_code(self) -> int | None:
+        """As `subprocess` tells it: negative for a signal, None while the process runs."""
+        return self._process.returncode
+
+    def output(self, timeout_s: float) -> Iterator[bytes]:
+        """What the process prints, as it does, until it has ended; empty pieces mark the time while it is silent.
+
+        Raises:
+            TimeIsUp: it ran for `timeout_s` seconds.
+            Cancelled: the switch was turned.
+            Lost: its supervisor was ended.
+            ToolError: it could not be started.
+        """
+        deadline = time.monotonic() + timeout_s
+        poller = select.poll()
+        poller.register(self._pipe, select.POLLIN)
+        poller.register(self._status, select.POLLIN)
+        if self._order:
+            poller.register(self._control, select.POLLOUT)
+        running = True
+        while running:
+            self._cancel.check()
+            self._check(deadline, timeout_s)
+            piece: bytes | None = b""
+            for source, _ in poller.poll(TICK_S * 1000):
+                if source == self._status:
+                    running = self._listen()
+                elif source == self._control:
+                    if not self._write():
+                        poller.unregister(source)
+                elif (piece := _read(source)) is None:
+                    poller.unregister(source)
+            yield piece or b""
+        for _ in range(REST_BYTES // CHUNK_BYTES):
+            if piece := _read(self._pipe):
+                yield piece
+        self._conclude()
+
+    def _connect(self, theirs: contextlib.ExitStack) -> tuple[int, int]:
+        """A pipe from the process."""
+        reader, writer = os.pipe()
+        self._open.callback(os.close, reader)
+        theirs.callback(os.close, writer)
+        os.set_blocking(reader, False)
+        return reader, writer
+
+    def _start(self, output: int, status: int, _theirs: contextlib.ExitStack) -> "subprocess.Popen[bytes]":
+        return self._popen(self._argv, self._environment, subprocess.DEVNULL, output, output, pass_fds=[status])
+
+    def _popen(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        pass_fds: Sequence[int] = (),
+    ) -> "subprocess.Popen[bytes]":
+        try:
+            return subprocess.Popen(  # noqa: S603 - running what the model asks for is the purpose
+                argv,
+                cwd=self._directory,
+                env=environment,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise ToolError(f"{argv[0]} could not be started: {exc.strerror}.") from exc
+
+    def _check(self, deadline: float, timeout_s: float) -> None:
+        if time.monotonic() >= deadline:
+            raise TimeIsUp(f"It took longer than {timeout_s:g} s.")
+
+    def _listen(self) -> bool:
+        """Hear what there is on the status; False when it ends."""
+        return _read(self._status) is not None
+
+    def _write(self) -> bool:
+        """Write what fits of the order; whether there is more."""
+        try:
+            self._order = self._order[os.write(self._control, self._order) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:  # its end is heard from the status
+            self._order = b""
+        return bool(self._order)
+
+    def _conclude(self) -> None:
+        self._process.wait()
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class Supervised(Process):
+    """A process that may start others, all of which end with it, and when this server is killed; see `supervisor`."""
 
     def __init__(
         self,
@@ -40,131 +182,79 @@ class Process:
         cancel: Cancel,
         grace_s: float = 1.0,
     ) -> None:
-        self._argv = argv
-        self._directory = directory
-        self._environment = environment
-        self._cancel = cancel
+        super().__init__(argv, directory=directory, environment=environment, cancel=cancel)
         self._grace_s = grace_s
-        self._ended = False
-
-    def __enter__(self) -> Self:
-        self._pipe, writer = os.pipe()
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - running what the model asks for is the purpose
-                self._argv,
-                cwd=self._directory,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=writer,
-                stderr=writer,
-                start_new_session=True,
-            )
-        except BaseException as exc:
-            os.close(self._pipe)
-            if isinstance(exc, OSError):
-                raise ToolError(f"{self._argv[0]} could not be started: {exc.strerror}.") from exc
-            raise
-        finally:
-            os.close(writer)
-        os.set_blocking(self._pipe, False)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._end_group()
-            self._process.wait()
-        finally:
-            os.close(self._pipe)
+        self._order = supervisor.order(argv, environment, grace_s)
+        self._words = b""
+        self._ends_by = math.inf
 
     @property
     def exit_code(self) -> int | None:
-        """As `subprocess` tells it: negative for a signal, None while the process runs."""
-        return self._process.returncode
+        return self._heard(b"exited")
 
-    def output(self, timeout_s: float) -> Iterator[bytes]:
-        """What the process prints, as it does, until it exits; empty pieces mark the time while it is silent.
+    def _start(self, output: int, status: int, theirs: contextlib.ExitStack) -> "subprocess.Popen[bytes]":
+        stdin, self._control = os.pipe()
+        theirs.callback(os.close, stdin)
+        self._hang_up = self._open.enter_context(contextlib.ExitStack())
+        self._hang_up.callback(os.close, self._control)
+        os.set_blocking(self._control, False)
+        # Its environment is empty: it has no need of one, and hands the command's on as it came.
+        return self._popen([sys.executable, "-I", "-S", supervisor.__file__], {}, stdin, output, status)
 
-        Ends when the process itself has exited, even if children that it left behind keep the pipe open: these are
-        ended first.
+    def _check(self, deadline: float, timeout_s: float) -> None:
+        # The limit is the command's; what it leaves behind may take a little longer to end.
+        if self.exit_code is None:
+            super()._check(deadline, timeout_s)
+        elif time.monotonic() >= self._ends_by:
+            raise Lost("What the command left behind could not be ended.")
 
-        Raises:
-            TimeIsUp: it ran for `timeout_s` seconds.
-            Cancelled: the switch was turned.
-        """
-        deadline = time.monotonic() + timeout_s
+    def _listen(self) -> bool:
+        words = _read(self._status)
+        self._words += words or b""
+        if self.exit_code is not None:
+            self._ends_by = min(self._ends_by, self._end_at_the_latest())
+        return words is not None
+
+    def _end_at_the_latest(self) -> float:
+        return time.monotonic() + self._grace_s + supervisor.KILL_S + LATE_S
+
+    def _heard(self, word: bytes) -> int | None:
+        for line in self._words.splitlines():
+            said, _, number = line.partition(b" ")
+            if said == word:
+                return int(number)
+        return None
+
+    def _conclude(self) -> None:
+        errno = self._heard(b"failed")
+        if errno is not None:
+            raise ToolError(f"{self._argv[0]} could not be started: {os.strerror(errno)}.")
+        if self.exit_code is None:
+            raise Lost("The process that watches over the command was killed, and the command with it.")
+
+    def _end(self) -> None:
+        self._hang_up.close()
+        self._process.send_signal(signal.SIGCONT)  # the command may have stopped it
+        deadline = self._end_at_the_latest()
         poller = select.poll()
-        poller.register(self._pipe, select.POLLIN)
-        piece: bytes | None = b""
-        pause_s = 0.001
-        while self._process.poll() is None:
-            self._cancel.check()
+        poller.register(self._status, select.POLLIN)
+        while self._listen():
             if time.monotonic() >= deadline:
-                raise TimeIsUp(f"It took longer than {timeout_s:g} s.")
-            if piece is not None:
-                piece = self._read() if poller.poll(TICK_S * 1000) else b""
-                yield piece or b""
-            else:  # the output was closed; the end of the process is near, as a rule
-                self._cancel.wait(pause_s)
-                pause_s = min(pause_s * 2, TICK_S)
-                yield b""
-        self._end_group()
-        for _ in range(REST_BYTES // CHUNK_BYTES):
-            if piece := self._read():
-                yield piece
-
-    def _read(self) -> bytes | None:
-        """What is there now, perhaps nothing; None at the end."""
-        try:
-            return os.read(self._pipe, CHUNK_BYTES) or None
-        except BlockingIOError:
-            return b""
-
-    def _end_group(self) -> None:
-        if self._ended:
+                self._process.kill()
+                break
+            poller.poll(TICK_S * 1000)
+        if self._process.wait() == 0:
             return
-        # Once only: when its last process is gone, the group's number may become somebody else's.
-        self._ended = True
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, number)
-            except (ProcessLookupError, PermissionError):
-                return
-            if self._gone(self._grace_s):
-                return
-
-    def _gone(self, within_s: float) -> bool:
-        deadline = time.monotonic() + within_s
-        pause_s = 0.001
-        while time.monotonic() < deadline:
-            self._process.poll()  # a process that nobody has waited for still counts as one of its group
-            if not _lives(self._process.pid):
-                return True
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, TICK_S)
-        return False
+        # Orphans in sessions of their own cannot be told from other processes any more; all others can.
+        log.warning("a command's supervisor was lost: %s", self._words.decode("utf-8", "replace"))
+        command = self._heard(b"started")
+        if command is not None:
+            supervisor.kill(lambda: supervisor.survivors(command, command))
 
 
-def _lives(group: int) -> bool:
-    """Whether a process of the group still runs.
-
-    In a container whose first process does not wait for orphans, those that ended stay for ever as zombies, and
-    `killpg` counts them; so where there is a /proc, it is asked.
-    """
+def _read(source: int) -> bytes | None:
+    """What is there now, perhaps nothing; None at the end."""
     try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    states = [_state(path) for path in Path("/proc").glob("[0-9]*/stat")]
-    return not states or any(number == group and state not in "ZX" for state, number in states)
-
-
-def _state(path: Path) -> tuple[str, int]:
-    """The state and the group of a process; no group when it has gone."""
-    try:
-        # The program's name stands in parentheses and may hold anything, blanks and parentheses too.
-        state, _parent, group = path.read_bytes().rpartition(b")")[2].split()[:3]
-    except (OSError, ValueError):
-        return "X", 0
-    return state.decode(), int(group)
+        return os.read(source, CHUNK_BYTES) or None
+    except BlockingIOError:
+        return b""

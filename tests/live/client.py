@@ -3,9 +3,10 @@
 import contextlib
 import http.client
 import json
+import re
 import socket
 
-from tests.live.sse import Parser
+from tests.sse import Parser
 
 
 class Answer:
@@ -83,6 +84,7 @@ class Stream:
         self._data = b""
         self._parser = Parser()
         self._waiting = []
+        self._tail = b""
         self.request(client, method, path, body=body, headers=headers, version=version)
 
     def request(self, client, method, path, *, body=None, headers=None, version="1.1"):
@@ -99,6 +101,7 @@ class Stream:
         self.status = int(head[0].split()[1])
         self.version = head[0].split()[0]
         self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+        self._left = int(self.headers["content-length"]) if "content-length" in self.headers else None
         self.is_chunked = self.headers.get("transfer-encoding") == "chunked"
 
     def _receive(self):
@@ -117,16 +120,23 @@ class Stream:
         if self.ended:
             return b""
         if not self.is_chunked:
-            if not self._data and not self._receive():
-                self.ended = True
-            data, self._data = self._data, b""
-            return data
+            return self._plain_piece()
         size = int(self._until(b"\r\n"), 16)
         while len(self._data) < size + 2:
             assert self._receive(), "the connection ended within a chunk"
         data, end, self._data = self._data[:size], self._data[size : size + 2], self._data[size + 2 :]
         assert end == b"\r\n"
         self.ended = not size
+        return data
+
+    def _plain_piece(self):
+        if self._left != 0 and not self._data and not self._receive():
+            assert not self._left, "the connection ended within the body"
+            self.ended = True
+        data, self._data = self._data[: self._left], b"" if self._left is None else self._data[self._left :]
+        if self._left is not None:
+            self._left -= len(data)
+            self.ended = not self._left
         return data
 
     def body(self):
@@ -136,11 +146,13 @@ class Stream:
     def next(self):
         """The next event; None at the end of the body."""
         while not self._waiting and not self.ended:
-            self._waiting += self._parser.feed(self.piece())
+            data = self.piece()
+            self._tail = (self._tail + data)[-64:]
+            self._waiting += self._parser.feed(data)
         if self._waiting:
             return self._waiting.pop(0)
-        self._parser.close()
-        return None
+        self._waiting += self._parser.end()
+        return self._waiting.pop(0) if self._waiting else None
 
     def read_to(self, name):
         """The events up to the next one of that name."""
@@ -156,8 +168,9 @@ class Stream:
         return list(iter(self.next, None))
 
     @property
-    def retries(self):
-        return self._parser.retries
+    def told_to_come_back(self):
+        """Whether the last thing said was when to reconnect."""
+        return re.search(rb"\n\nretry: \d{4}\n\n\Z", self._tail) is not None
 
     def close(self):
         self.socket.close()
@@ -178,13 +191,3 @@ def names(events, *, pieces=False):
 
 def text_of(events):
     return "".join(event.data["content"] for event in events if event.name == "text")
-
-
-def assert_whole_turn(events, *, first=1):
-    """A turn as the API promises it: from `turn_start` to one `done`, numbered without a gap."""
-    assert [event.id for event in events] == list(range(first, first + len(events)))
-    assert events[0].name == "turn_start"
-    assert [event.name for event in events].count("done") == 1
-    assert events[-1].name == "done"
-    assert events[-1].data["events"] == len(events)
-    assert {event.data["turn_id"] for event in events} == {events[0].data["turn_id"]}

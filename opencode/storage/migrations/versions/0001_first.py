@@ -1,4 +1,4 @@
-"""Sessions, turns, messages, the event log, file changes and permission requests."""
+"""Sessions, turns, messages, the event log, file changes, permission requests and idempotency keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -58,9 +58,12 @@ def _turns() -> None:
         sa.Column("last_seq", sa.Integer),
         sa.Column("error_code", sa.Text),
         sa.Column("ended_at", sa.Text),
-        *_counted("input", "output", "cached", "turn_ms"),
+        *_counted("input", "output", "cached", "turn_ms", "crashes", "jumps"),
+        sa.Column("lease_until", sa.Float, nullable=False, server_default="0"),
     )
     op.create_index("turns_by_session", "turns", ["session_id", "id"])
+    unfinished = sa.text("state IN ('queued', 'running', 'waiting')")
+    op.create_index("turns_unfinished", "turns", ["state"], sqlite_where=unfinished, postgresql_where=unfinished)
     active = sa.text("state IN ('running', 'waiting')")
     op.create_index("turns_active", "turns", ["session_id"], unique=True, sqlite_where=active, postgresql_where=active)
 
@@ -115,3 +118,15 @@ def _log() -> None:
         sa.Column("response", sa.Text),
     )
     op.create_index("permissions_by_session", "permissions", ["session_id", "id"])
+    op.create_table(
+        "idempotency",
+        sa.Column("owner", sa.Text, nullable=False),
+        sa.Column("scope", sa.Text, nullable=False),
+        sa.Column("key", sa.Text, nullable=False),
+        sa.Column("body_hash", sa.Text, nullable=False),
+        sa.Column("session_id", sa.Text, nullable=False),
+        sa.Column("turn_id", sa.Text),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.PrimaryKeyConstraint("owner", "scope", "key"),
+    )
+    op.create_index("idempotency_by_age", "idempotency", ["created_at"])

@@ -1,0 +1,258 @@
+"""Which turn runs when: starting, queueing, interrupting, and taking up what another life of the server left."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from opencode.changes import ActivateTurn, EndTurn, QueueTurn, RememberKey, StartTurn, UpdateSession
+from opencode.clock import timestamp
+from opencode.errors import IdempotencyConflict, KeyTaken, SessionBusy, StaleAttempt, StoreError
+from opencode.ids import new_id
+from opencode.records import Message, RememberedKey, Session, Turn
+from opencode.session.events import Done, Error, Event, TurnStart
+from opencode.session.log import EventLog
+from opencode.session.runner import Runner
+from opencode.storage.port import Append, Store
+
+log = logging.getLogger(__name__)
+
+WhenBusy = Literal["reject", "queue", "interrupt"]
+_TITLE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An `Idempotency-Key` as it came: with the request's method and path, and a hash of its body."""
+
+    scope: str
+    key: str
+    body_hash: str
+
+    def remembered(self, owner: str, session_id: str, turn_id: str | None = None) -> RememberedKey:
+        return RememberedKey(
+            owner=owner,
+            scope=self.scope,
+            key=self.key,
+            body_hash=self.body_hash,
+            session_id=session_id,
+            turn_id=turn_id,
+        )
+
+    def check(self, found: RememberedKey) -> None:
+        """Raise `IdempotencyConflict` where the key was used with another body."""
+        if found.body_hash != self.body_hash:
+            raise IdempotencyConflict("This Idempotency-Key was used before, with another body.")
+
+
+class Turns:
+    """The turns of all sessions."""
+
+    def __init__(self, store: Store, event_log: EventLog, runner: Runner, *, max_attempts: int) -> None:
+        self._store = store
+        self._log = event_log
+        self._runner = runner
+        self._max_attempts = max_attempts
+        self._lost: dict[str, Turn] = {}
+        self._lost_lock = threading.Lock()
+        runner.on_end = lambda turn: self.next_in(turn.session_id)
+        runner.on_lost = self._on_lost
+        runner.on_tick = self._on_tick
+
+    def start(self, session: Session, content: str, model: str, *, when_busy: WhenBusy, key: Key | None) -> Turn:
+        """Start a turn, or let it wait: stored when this returns. A known key gives the turn that it was used for.
+
+        Raises:
+            SessionBusy: another turn is active and `when_busy` is `reject`, or too many wait.
+            IdempotencyConflict: the key was used with another body.
+        """
+        if key is not None and (known := self._known(session, key)):
+            return known
+        turn = _new_turn(session, content, model, jumps=when_busy == "interrupt")
+        remember = (RememberKey(key.remembered(session.owner, session.id, turn.id)),) if key else ()
+        # Held until the runner's own pen holds it, so that the first followers find the events in memory.
+        tail = self._log.tail(session.id)
+        try:
+            return self._begin(session, turn, remember)
+        except KeyTaken:
+            return self.start(session, content, model, when_busy=when_busy, key=key)
+        except SessionBusy:
+            if when_busy == "reject":
+                raise
+        finally:
+            del tail
+        try:
+            self._log.append(Append(session.id, [], (QueueTurn(replace(turn, state="queued")), *remember)))
+        except KeyTaken:
+            return self.start(session, content, model, when_busy=when_busy, key=key)
+        if when_busy == "interrupt":
+            for active in self._store.active_turns(session.id):
+                self._runner.abort(active.id)
+        self.next_in(session.id)
+        return self._store.turn(session.id, turn.id) or turn
+
+    def _known(self, session: Session, key: Key) -> Turn | None:
+        found = self._store.remembered(session.owner, key.scope, key.key)
+        if found is None:
+            return None
+        key.check(found)
+        return self._store.turn(found.session_id, found.turn_id or "")
+
+    def _begin(self, session: Session, turn: Turn, remember: tuple[Any, ...]) -> Turn:
+        changes = (StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()), *remember)
+        if not session.title:
+            changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
+        committed = self._log.append(Append(session.id, [_turn_start(turn).body()], changes, folds=True))
+        turn = replace(turn, first_seq=committed.first_seq)
+        self._runner.start(turn)
+        return turn
+
+    def abort(self, session_id: str, turn_id: str | None) -> bool:
+        """Stop the running turn, or this one; True when there was one. Its log has ended when this returns."""
+        active = self._store.active_turns(session_id)
+        if any(turn_id in {None, turn.id} and self._runner.abort(turn.id) for turn in active):
+            return True
+        waiting = [turn for turn in self._store.queued(session_id) if turn.id == turn_id]
+        return any(self._end_queued(turn) for turn in waiting)
+
+    def _end_queued(self, turn: Turn) -> bool:
+        """End a turn that has not begun: it still gets its `turn_start` and `done`."""
+        end = EndTurn(turn.id, turn.message_id, turn.session_id, "aborted", None, turn.usage)
+        if turn.first_seq:
+            claimed = self._store.claim(turn, crashed=False, lease_until=self._runner.lease())
+            if claimed is None:
+                return False
+            self._log.append(ending(claimed, "aborted", None))
+            return True
+        begin = ActivateTurn(turn, *_messages(turn), lease_until=0.0, ends=True)
+
+        def done(seq: int) -> bytes:
+            return _done(replace(turn, first_seq=seq - 1), "aborted", seq)
+
+        try:
+            self._log.append(Append(turn.session_id, [_turn_start(turn).body(), done], (begin, end)))
+        except StaleAttempt:
+            return False
+        return True
+
+    def next_in(self, session_id: str) -> None:
+        """Begin what waits next in the session, where nothing runs."""
+        if self._runner.stopping or self._store.active_turns(session_id):
+            return
+        for turn in self._store.queued(session_id)[:1]:
+            self._take_up(turn)
+
+    def take_up_all(self, *, now: float | None = None) -> None:
+        """Take up every turn that nobody works on; at start-up, with `now` in the far future, every unfinished one."""
+        for turn in self._store.claimable(time.time() if now is None else now):
+            if not self._runner.stopping and not self._runner.has(turn.id) and turn.id not in self._lost:
+                self._take_up(turn)
+
+    def _take_up(self, turn: Turn) -> None:
+        if not turn.first_seq:
+            self._activate(turn)
+            return
+        crashed = turn.state != "queued"
+        claimed = self._store.claim(turn, crashed=crashed, lease_until=self._runner.lease())
+        if claimed is None:
+            return
+        if claimed.crashes >= self._max_attempts:
+            log.warning("turn %s: its server died under it %d times", turn.id, claimed.crashes)
+            message = f"The server died {claimed.crashes} times while this turn was running; it is not tried again."
+            self._log.append(ending(claimed, "failed", Error(turn_id=turn.id, message=message, code=_INTERRUPTED)))
+            self.next_in(turn.session_id)
+            return
+        log.info("turn %s goes on, attempt %d", turn.id, claimed.attempt)
+        self._runner.start(claimed)
+
+    def _activate(self, turn: Turn) -> None:
+        begin = ActivateTurn(turn, *_messages(turn), lease_until=self._runner.lease())
+        tail = self._log.tail(turn.session_id)
+        try:
+            committed = self._log.append(Append(turn.session_id, [_turn_start(turn).body()], (begin,), folds=True))
+        except StaleAttempt:
+            return
+        self._runner.start(replace(turn, state="running", first_seq=committed.first_seq))
+        del tail
+
+    def _on_lost(self, turn: Turn) -> None:
+        """The store failed under a turn: its followers are told, and its end is stored when the store is back."""
+        self._log.fail(turn.session_id, turn.id)
+        with self._lost_lock:
+            self._lost[turn.id] = turn
+
+    def _on_tick(self) -> None:
+        with self._lost_lock:
+            lost = list(self._lost.values())
+        for turn in lost:
+            message = "The store failed while this turn was running."
+            error = Error(turn_id=turn.id, message=message, code="STORE_UNAVAILABLE")
+            try:
+                current = self._store.turn(turn.session_id, turn.id)
+                if current is not None and current.attempt == turn.attempt and current.ended_at is None:
+                    self._log.append(ending(current, "failed", error))
+            except StaleAttempt:
+                pass
+            except StoreError:
+                return  # not back yet; the next tick tries again
+            with self._lost_lock:
+                self._lost.pop(turn.id, None)
+            self.next_in(turn.session_id)
+        self.take_up_all()
+
+
+_INTERRUPTED = "TURN_INTERRUPTED"
+
+
+def ending(turn: Turn, status: Literal["aborted", "failed"], error: Error | None) -> Append:
+    """The end of a turn that nobody works on any more: `error`, where there is one, and `done`."""
+    bodies: list[Any] = [] if error is None else [error.body()]
+    end = EndTurn(turn.id, turn.message_id, turn.session_id, status, error.code if error else None, turn.usage)
+    bodies.append(lambda seq: _done(turn, status, seq))
+    # The guard lets a running turn's attempt end it; a queued one was claimed before.
+    return Append(turn.session_id, bodies, (end,), turn=(turn.id, turn.attempt), folds=True)
+
+
+def _done(turn: Turn, status: Literal["aborted", "failed"], seq: int) -> bytes:
+    usage = turn.usage
+    return Done(
+        turn_id=turn.id,
+        tokens=usage.tokens,
+        duration=usage.turn_ms,
+        status=status,
+        usage={"input": usage.input, "output": usage.output, "cached": usage.cached},
+        events=seq - turn.first_seq + 1,
+    ).body()
+
+
+def _turn_start(turn: Turn) -> Event:
+    return TurnStart(turn_id=turn.id, content=turn.content, message_id=turn.user_message_id, model=turn.model)
+
+
+def _new_turn(session: Session, content: str, model: str, *, jumps: bool) -> Turn:
+    return Turn(
+        id=new_id("trn"),
+        session_id=session.id,
+        owner=session.owner,
+        state="running",
+        attempt=1,
+        model=model,
+        content=content,
+        user_message_id=new_id("msg"),
+        message_id=new_id("msg"),
+        created_at=timestamp(),
+        jumps=jumps,
+    )
+
+
+def _messages(turn: Turn) -> tuple[Message, Message]:
+    """The turn's two messages: what was asked, and the answer to be."""
+    shared: dict[str, Any] = {"session_id": turn.session_id, "turn_id": turn.id, "created_at": timestamp()}
+    user = Message(id=turn.user_message_id, role="user", content=turn.content, **shared)
+    return user, Message(id=turn.message_id, role="assistant", content="", status="running", **shared)
+
+
+def _title(content: str) -> str:
+    line = next(iter(content.strip().splitlines()), "")
+    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"

@@ -1,0 +1,65 @@
+"""Servers that several tests share. Each test has a session of its own, and none stops what it did not start."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.live.client import Client
+from tests.live.provider import AnthropicByPrompt, OpenAIByPrompt
+from tests.live.server import Server
+
+OPENAI_KEY = "sk-live-openai-key"
+ANTHROPIC_KEY = "sk-ant-live-anthropic-key"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture(scope="session")
+def openai_wire():
+    with OpenAIByPrompt(api_key=OPENAI_KEY) as wire:
+        yield wire
+
+
+@pytest.fixture(scope="session")
+def anthropic_wire():
+    with AnthropicByPrompt(api_key=ANTHROPIC_KEY) as wire:
+        yield wire
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, openai_wire, anthropic_wire):
+    """`opencode serve` with both providers behind real HTTP; what they answer, each test says by its prompt."""
+    server = Server.serve(
+        tmp_path_factory.mktemp("shared"),
+        OPENCODE_MODEL="openai/wire-model",
+        OPENCODE_RATE_LIMIT="off",
+        OPENAI_API_KEY=OPENAI_KEY,
+        OPENAI_BASE_URL=openai_wire.base_url,
+        ANTHROPIC_API_KEY=ANTHROPIC_KEY,
+        ANTHROPIC_BASE_URL=anthropic_wire.base_url,
+    )
+    with server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    return Client(server)
+
+
+@pytest.fixture
+def servers(tmp_path):
+    """Start servers of the test's own: `servers(Server.serve(tmp_path / "a"))`; they end with it."""
+    started = []
+
+    def start(server):
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.stop()

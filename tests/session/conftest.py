@@ -1,0 +1,35 @@
+import pytest
+
+from opencode.bus.memory import MemoryBus
+from opencode.session.log import EventLog
+from opencode.storage.sql import open_store
+from tests.session.story import Story
+
+
+@pytest.fixture
+def play(tmp_path):
+    """Open a server's inside on a directory of its own: `play(steps, **settings)`; it is stopped at the end."""
+    stories: list[Story] = []
+
+    def begin(steps, **settings) -> Story:
+        stories.append(Story(tmp_path, steps, **settings))
+        return stories[-1]
+
+    yield begin
+    for story in stories:
+        story.stop()
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = open_store(None, tmp_path / "data")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def log(store):
+    opened = EventLog(store, MemoryBus())
+    yield opened
+    opened.close_followers()
+    opened.close()
