@@ -3,13 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from opencode.settings import (
-    _NOT_FROM_PROJECT as NOT_FROM_PROJECT,
-)
-from opencode.settings import (
-    Settings,
-    variable,
-)
+from opencode.settings import _NOT_FROM_PROJECT, Settings, variable
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
@@ -20,7 +14,7 @@ def table() -> str:
     rows = ["| variable | in `opencode.toml` | default | form | meaning |", "|---|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         extra: Any = field.json_schema_extra
-        place = "no" if name in NOT_FROM_PROJECT else f"`{name}`"
+        place = "no" if name in _NOT_FROM_PROJECT else f"`{name}`"
         cells = [f"`{variable(field)}`", place, _default(name, field.default), extra["form"], field.description or ""]
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(rows) + "\n"
@@ -30,7 +24,7 @@ def _default(name: str, value: Any) -> str:
     if name == "data_dir":  # as platformdirs has it, another one on each system
         return "the user's data folder"
     if value in (None, (), {}):
-        return "–"
+        return "none"
     if isinstance(value, bool):
         return "`on`" if value else "`off`"
     return f"`{', '.join(value) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else value}`"

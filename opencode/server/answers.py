@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
-from flask import Response
+from flask import Response, request
 
 from opencode import frames
 from opencode.session.service import Following
@@ -14,6 +14,9 @@ from opencode.session.service import Following
 BEAT_S = 15.0
 _BEAT = b": beat\n\n"
 _RETRY_MS = 2000
+#: A reader that takes not one piece of this many bytes in this many seconds is cut.
+_STALL_S = 60.0
+_PIECE = 16 * 1024
 #: Reconnects after a stop are spread over this time, so that they do not all come at once.
 _SPREAD_MS = 3000
 
@@ -25,11 +28,26 @@ def json_response(data: Any, *, status: int = 200) -> Response:
 
 def event_stream(chunks: Iterable[bytes], on_close: Callable[[], None]) -> Response:
     """An event stream; `on_close` runs when it ends or its reader leaves, whether or not a byte was sent."""
-    response = Response(chunks, content_type="text/event-stream; charset=utf-8")
+    _limit_stalls()
+    response = Response(_pieces(chunks), content_type="text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(on_close)
     return response
+
+
+def _limit_stalls() -> None:
+    """Cut a reader that takes nothing for long; it can come back with its last id."""
+    connection = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+    if connection is not None:
+        connection.settimeout(_STALL_S)
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Short writes: the time limit is on each, so that a slow reader is told from one that has stopped."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE):
+            yield chunk[start : start + _PIECE]
 
 
 def session_stream(following: Following, session_id: str) -> Iterator[bytes]:

@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     token = secrets.token_urlsafe(24) if settings.auth_on and not settings.auth_tokens else None
     guard = Guard(settings, extra_token=token)
     app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # a path is what it is: no redirects, and none to where a Host header points
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, NEW_TOKEN=token, STARTED=time.monotonic())
     app.extensions["opencode"] = services

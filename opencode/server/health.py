@@ -4,7 +4,7 @@ import time
 
 from flask import Blueprint, Response, current_app
 
-from opencode.errors import OpenCodeError, Unavailable
+from opencode.errors import ApiError, Unavailable
 from opencode.server import schemas
 from opencode.server.answers import json_response
 from opencode.server.context import services
@@ -31,8 +31,8 @@ def ready() -> Response:
             check()
             found[name] = "ok"
         except Exception as exc:  # a check may fail in any way; that is what it is for
-            # Open to all: of a foreign error only the kind is told, since its words may hold a path or a secret.
-            found[name] = str(exc) if isinstance(exc, OpenCodeError) else type(exc).__name__
+            # Open to all: of what was not written for callers only the kind is told; it may name a path or a secret.
+            found[name] = str(exc) if isinstance(exc, ApiError) else type(exc).__name__
     well = set(found.values()) == {"ok"}
     model = str(services().models.resolve(None))
     answer = schemas.Readiness(status="ready" if well else "unavailable", checks=found, model=model)

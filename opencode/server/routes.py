@@ -74,6 +74,8 @@ def check_media_type() -> None:
 
 def _body(model: type[BaseModel]) -> BaseModel:
     data = request.get_data()  # 413 before 415: too large is too large, whatever it is
+    if request.content_length is None:
+        request.stream.read(1)  # raises where a body that did not say its length was cut off at the limit
     check_media_type()
     try:
         return model.model_validate_json(data.strip() or b"{}")

@@ -273,10 +273,12 @@ class SessionService:
 
     def follow_turn(self, turn: Turn, *, beat_s: float, live: bool = True) -> "Following":
         """Follow one turn from its `turn_start` to its `done`; one that is queued still, when it begins."""
+        end = self.log.last_seq(turn.session_id)
+        if not turn.first_seq:  # asked again after the log's end was noted: it may have begun in between
+            turn = self.store.turn(turn.session_id, turn.id) or turn
         if turn.first_seq:
             after = turn.first_seq - 1
             return self.follow(turn.owner, turn.session_id, after=after, beat_s=beat_s, live=live, turn_id=turn.id)
-        end = self.log.last_seq(turn.session_id)
         following = self.follow(turn.owner, turn.session_id, after=end, beat_s=beat_s, live=live, turn_id=turn.id)
         return replace(following, chunks=from_start(following.chunks, turn.id))
 

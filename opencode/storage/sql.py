@@ -33,6 +33,9 @@ _FOLDED = sa.text("UPDATE sessions SET folded_seq = :last WHERE id = :session")
 #: An event beside a turn, such as `session_updated`, is no reason to skip what the turn has not folded yet.
 _FOLDED_NEXT = sa.text("UPDATE sessions SET folded_seq = :last WHERE id = :session AND folded_seq = :first - 1")
 
+#: Changes nothing, and yet must be written: a full disk or a read-only file shows itself.
+_TOUCH = sa.text("UPDATE alembic_version SET version_num = version_num")
+
 
 def _refusal(append: port.Append) -> OpenCodeError:
     if append.turn is None:
@@ -178,7 +181,7 @@ class SqlStore(Queries):
     def check(self) -> None:
         """See `port.Store.check`."""
         with self._write() as connection:
-            connection.execute(sa.text("SELECT 1"))
+            connection.execute(_TOUCH)
 
     def close(self) -> None:
         """See `port.Store.close`."""

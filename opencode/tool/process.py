@@ -5,12 +5,13 @@ import logging
 import math
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from opencode.cancel import Cancel
 from opencode.errors import ToolError
@@ -55,10 +56,7 @@ class Process:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as theirs:
             try:
-                self._pipe, output = self._connect(theirs)
-                #: Ends when the process does.
-                self._status, status = self._connect(theirs)
-                self._process = self._start(output, status, theirs)
+                self._process = self._start(theirs)
             except BaseException:
                 self._open.close()
                 raise
@@ -117,31 +115,21 @@ class Process:
         os.set_blocking(reader, False)
         return reader, writer
 
-    def _start(self, output: int, status: int, _theirs: contextlib.ExitStack) -> "subprocess.Popen[bytes]":
-        return self._popen(self._argv, self._environment, subprocess.DEVNULL, output, output, pass_fds=[status])
-
-    def _popen(
-        self,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
-        stdin: int,
-        stdout: int,
-        stderr: int,
-        pass_fds: Sequence[int] = (),
-    ) -> "subprocess.Popen[bytes]":
+    def _start(self, theirs: contextlib.ExitStack) -> "subprocess.Popen[bytes]":
+        self._pipe, output = self._connect(theirs)
+        #: Ends when the process does.
+        self._status, status = self._connect(theirs)
         try:
-            return subprocess.Popen(  # noqa: S603 - running what the model asks for is the purpose
-                argv,
-                cwd=self._directory,
-                env=environment,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                pass_fds=pass_fds,
-                start_new_session=True,
+            return subprocess.Popen(
+                cwd=self._directory, start_new_session=True, **self._program(output, status, theirs)
             )
         except OSError as exc:
-            raise ToolError(f"{argv[0]} could not be started: {exc.strerror}.") from exc
+            raise ToolError(f"{self._argv[0]} could not be started: {exc.strerror}.") from exc
+
+    def _program(self, output: int, status: int, _theirs: contextlib.ExitStack) -> dict[str, Any]:
+        """What is to be started, and with which ends of the pipes."""
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, "pass_fds": [status]}
+        return {"args": self._argv, "env": self._environment} | streams
 
     def _check(self, deadline: float, timeout_s: float) -> None:
         if time.monotonic() >= deadline:
@@ -192,14 +180,15 @@ class Supervised(Process):
     def exit_code(self) -> int | None:
         return self._heard(b"exited")
 
-    def _start(self, output: int, status: int, theirs: contextlib.ExitStack) -> "subprocess.Popen[bytes]":
-        stdin, self._control = os.pipe()
-        theirs.callback(os.close, stdin)
+    def _program(self, output: int, status: int, theirs: contextlib.ExitStack) -> dict[str, Any]:
+        order, self._control = os.pipe()
+        theirs.callback(os.close, order)
         self._hang_up = self._open.enter_context(contextlib.ExitStack())
         self._hang_up.callback(os.close, self._control)
         os.set_blocking(self._control, False)
-        # Its environment is empty: it has no need of one, and hands the command's on as it came.
-        return self._popen([sys.executable, "-I", "-S", supervisor.__file__], {}, stdin, output, status)
+        # Its own environment is empty: it has no need of one, and hands on the command's as it came.
+        argv = [sys.executable, "-I", "-S", supervisor.__file__]
+        return {"args": argv, "env": {}, "stdin": order, "stdout": output, "stderr": status}
 
     def _check(self, deadline: float, timeout_s: float) -> None:
         # The limit is the command's; what it leaves behind may take a little longer to end.

@@ -133,7 +133,7 @@ def _read_order() -> list[bytes]:
 
 def _spawn(argv: list[bytes], environment: dict[bytes, bytes]) -> int:
     """Start the command in a session of its own, with nothing that was set for this program."""
-    return os.posix_spawn(
+    return os.posix_spawnp(
         argv[0],
         argv,
         environment,
@@ -211,7 +211,7 @@ class _Watch:
 
     def _reap(self) -> bool:
         """Take leave of the children that have ended; whether others are left."""
-        try:
+        try:  # noqa: SIM105 - contextlib takes too long to import
             os.read(self._bell, 4096)
         except BlockingIOError:
             pass
@@ -233,10 +233,10 @@ class _Watch:
 
 
 def _tell(word: str, number: int) -> None:
-    try:
+    try:  # noqa: SIM105 - contextlib takes too long to import
         os.write(2, f"{word} {number}\n".encode())
-    except OSError:
-        pass  # the server has died
+    except OSError:  # the server has died
+        pass
 
 
 def main() -> None:
@@ -246,7 +246,8 @@ def main() -> None:
     fields = _read_order()
     if fields:
         grace_s, count = float(fields[0]), int(fields[1])
-        environment = dict((name, value) for name, _, value in (field.partition(b"=") for field in fields[2 + count :]))
+        pairs = (field.partition(b"=") for field in fields[2 + count :])
+        environment = {name: value for name, _, value in pairs}
         _Watch(grace_s, adopting=adopting).run(fields[2 : 2 + count], environment)
     os._exit(0)
 

@@ -1,5 +1,6 @@
 """What every store promises: numbers without a gap, groups in which each append stands or falls by itself, one view."""
 
+import shutil
 import sqlite3
 import threading
 
@@ -27,8 +28,9 @@ from tests.contracts.stored import (
 
 
 @pytest.fixture(params=["sqlite"])
-def place(request, tmp_path):
+def place(request, tmp_path, empty_store):
     """Where a store is: opened as often as a test likes, one at a time."""
+    shutil.copytree(empty_store, tmp_path / "data")
     return Place(tmp_path / "data")
 
 

@@ -1,12 +1,13 @@
 """Servers that several tests share. Each test has a session of its own, and none stops what it did not start."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.live.client import Client
 from tests.live.provider import AnthropicByPrompt, OpenAIByPrompt
-from tests.live.server import Server
+from tests.live.server import ROOT, Server
 
 OPENAI_KEY = "sk-live-openai-key"
 ANTHROPIC_KEY = "sk-ant-live-anthropic-key"
@@ -43,6 +44,16 @@ def server(tmp_path_factory, openai_wire, anthropic_wire):
         ANTHROPIC_BASE_URL=anthropic_wire.base_url,
     )
     with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guide(tmp_path_factory):
+    """What a newcomer has: no key, `demo/guide`, the example; and gevent watches that nothing blocks its loop."""
+    home = tmp_path_factory.mktemp("guide")
+    shutil.copytree(ROOT / "examples" / "calculator", home / "work", ignore=shutil.ignore_patterns("__pycache__"))
+    watch = {"GEVENT_MONITOR_THREAD_ENABLE": "true", "GEVENT_MAX_BLOCKING_TIME": "0.2"}
+    with Server.serve(home, OPENCODE_RATE_LIMIT="off", **watch) as server:
         yield server
 
 

@@ -23,8 +23,8 @@ class _ByPrompt:
         self._scripts = {}
         self._lock = threading.Lock()
 
-    def script(self, replies, *, loop=False):
-        prompt = f"scenario {next(_numbers)}"
+    def script(self, replies, *, loop=False, prompt=None):
+        prompt = prompt or f"scenario {next(_numbers)}"
         self._scripts[prompt] = (replies, loop, itertools.count())
         return prompt
 

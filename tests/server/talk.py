@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 from flask import Flask
@@ -110,3 +110,22 @@ def database(app: Flask) -> sqlite3.Connection:
     """A connection of one's own to the app's store."""
     settings = app.extensions["opencode"].settings
     return sqlite3.connect(settings.data_dir / "store.sqlite3")
+
+
+_TABLES = ("permissions", "file_changes", "parts", "messages", "turns", "events", "sessions")
+
+
+@contextmanager
+def store_out_of_reach(app: Flask) -> Iterator[None]:
+    """Every read and write of the app's store fails meanwhile."""
+    with closing(database(app)) as connection:
+        connection.execute("PRAGMA legacy_alter_table = ON")
+        for table in _TABLES:
+            connection.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+    try:
+        yield
+    finally:
+        with closing(database(app)) as connection:
+            connection.execute("PRAGMA legacy_alter_table = ON")
+            for table in _TABLES:
+                connection.execute(f"ALTER TABLE {table}_away RENAME TO {table}")

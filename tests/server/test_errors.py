@@ -6,7 +6,19 @@ import re
 
 import pytest
 
-from tests.server.talk import REQUEST_ID, STATUSES, create, database, path, refused, routes, stored, turn
+from tests.server.talk import (
+    REQUEST_ID,
+    STATUSES,
+    create,
+    database,
+    path,
+    refused,
+    routes,
+    store_out_of_reach,
+    stored,
+    turn,
+)
+from tests.sse import check_turn
 
 HUGE = 3000
 BODY_METHODS = {"POST", "PUT", "PATCH"}
@@ -306,25 +318,25 @@ def test_a_store_that_fails_makes_the_server_unavailable_and_tells_nothing_of_it
     client = app.test_client()
     session_id = create(client)
     turn(client, session_id)
-    connection = database(app)
-    for table in ("permissions", "file_changes", "parts", "messages", "turns", "events", "sessions"):
-        connection.execute(f"DROP TABLE {table}")
-    connection.close()
     least = {"SendMessage": {"content": "x"}, "AnswerPermission": {"response": "once"}, "UpdateSession": {"title": "x"}}
-
     failed = 0
-    for method, rule, contract in routes(app):
-        if rule.startswith(("/health", "/tui", "/openapi", "/api/models")):
-            continue
-        body = None if contract.body is None else least.get(contract.body.__name__, {})
-        response = client.open(path(rule, session_id), method=method, json=body)
-        refused(response, 503, "UNAVAILABLE")
-        failed += 1
-        assert int(response.headers["Retry-After"]) > 0
-        for leak in ("sqlite", "Operational", "table", "/", "SELECT", "INSERT"):
-            assert leak not in response.json["error"]["message"], rule
+    with store_out_of_reach(app):
+        for method, rule, contract in routes(app):
+            if rule.startswith(("/health", "/tui", "/openapi", "/api/models")):
+                continue
+            body = None if contract.body is None else least.get(contract.body.__name__, {})
+            response = client.open(path(rule, session_id), method=method, json=body)
+            refused(response, 503, "UNAVAILABLE")
+            failed += 1
+            assert int(response.headers["Retry-After"]) > 0
+            for leak in ("sqlite", "Operational", "table", "/", "SELECT", "INSERT"):
+                assert leak not in response.json["error"]["message"], rule
+        assert client.get("/health").status_code == 200
     assert failed > 10
-    assert client.get("/health").status_code == 200
+    # When it is back, so is the server, and nothing is missing.
+    assert client.get(f"/api/session/{session_id}").json["message_count"] == 2
+    seq = client.get(f"/api/session/{session_id}").json["seq"]
+    check_turn(turn(client, session_id), after=seq)
 
 
 def test_a_turn_is_unavailable_while_the_server_stops(make_app):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from opencode.bus.memory import MemoryBus
@@ -7,8 +9,9 @@ from tests.session.story import Story
 
 
 @pytest.fixture
-def play(tmp_path):
+def play(tmp_path, empty_store):
     """Open a server's inside on a directory of its own: `play(steps, **settings)`; it is stopped at the end."""
+    shutil.copytree(empty_store, tmp_path / "data")
     stories: list[Story] = []
 
     def begin(steps, **settings) -> Story:
@@ -21,7 +24,8 @@ def play(tmp_path):
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, empty_store):
+    shutil.copytree(empty_store, tmp_path / "data")
     opened = open_store(None, tmp_path / "data")
     yield opened
     opened.close()

@@ -38,12 +38,10 @@ class Reader:
         return self.began + len(self.seen)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def empty(tmp_path_factory):
-    """An empty store to copy: the migrations need not run for every example."""
-    folder = tmp_path_factory.mktemp("empty")
-    open_store(None, folder).close()
-    LogMachine.empty = folder / "store.sqlite3"
+@pytest.fixture(autouse=True)
+def machine(empty_store):
+    """Examples begin with a copy of an empty store: the migrations need not run for every one."""
+    LogMachine.empty = empty_store
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -54,7 +52,7 @@ class LogMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        shutil.copy(self.empty, self.folder)
+        shutil.copytree(self.empty, self.folder, dirs_exist_ok=True)
         self.written: dict[str, list[str]] = {}
         self.keep = []
         self.open()

@@ -1,0 +1,114 @@
+"""Whether pages stay flat: a session of 10,000 messages, a store of 100,000 sessions, and the start-up on it.
+
+    python -m bench.pages [--sessions 100000] [--messages 10000]
+
+Prints the median time of each request on a small store and on a large one, and their ratio, from one run.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from opencode.clock import timestamp
+from opencode.ids import new_id
+from opencode.records import Message, Session
+from opencode.server.factory import create_app
+from opencode.settings import Settings
+from opencode.storage import schema
+from opencode.storage.sql import open_store
+from opencode.wiring import build_services
+
+ROUNDS = 200
+BATCH = 5_000
+
+
+def fill(engine: sa.Engine, directory: Path, sessions: int, messages: int) -> str:
+    """Store so many idle sessions, the last of them with so many messages; returns its id."""
+    base = Session(
+        id="", owner="local", title="A session", model=None, resolved_model="demo/guide", tools=("bash",),
+        directory=str(directory), system=None, permission={}, created_at=timestamp(),
+    )  # fmt: skip
+    columns = ["owner", "title", "model", "resolved_model", "directory", "system", "permission", "created_at"]
+    shared = {name: getattr(base, name) for name in columns} | {"tools": ["bash"]}
+    ids = [new_id("ses") for _ in range(sessions)]
+    with engine.begin() as connection:
+        for start in range(0, sessions, BATCH):
+            rows = [{"id": session_id, **shared} for session_id in ids[start : start + BATCH]]
+            connection.execute(schema.sessions.insert(), rows)
+    last = replace(base, id=ids[-1])
+    with engine.begin() as connection:
+        for start in range(0, messages, BATCH):
+            count = min(BATCH, messages - start)
+            connection.execute(schema.messages.insert(), [_row(last, number) for number in range(count)])
+    return last.id
+
+
+def _row(session: Session, number: int) -> dict[str, object]:
+    message = Message(
+        id=new_id("msg"), session_id=session.id, turn_id="trn_x", created_at=timestamp(),
+        role="assistant" if number % 2 else "user", content="word " * 40,
+    )  # fmt: skip
+    names = ("id", "session_id", "turn_id", "role", "content", "status", "tokens", "created_at")
+    return {name: getattr(message, name) for name in names}
+
+
+def median_ms(ask: Callable[[], object]) -> float:
+    ask()
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        ask()
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+def measure(place: Path, sessions: int, messages: int) -> dict[str, float]:
+    data_dir, work = place / "data", place / "work"
+    work.mkdir(parents=True)
+    open_store(None, data_dir).close()
+    engine = sa.create_engine(f"sqlite:///{data_dir / 'store.sqlite3'}")
+    session_id = fill(engine, work, sessions, messages)
+    engine.dispose()
+    settings = Settings.model_validate(
+        {"data_dir": data_dir, "directory": work, "model": "demo/guide", "rate_limit": False, "log_level": "error"}
+    )
+    started = time.perf_counter()
+    services = build_services(settings, {"PATH": "/usr/bin:/bin"})
+    start_ms = (time.perf_counter() - started) * 1000
+    client = create_app(services=services).test_client()
+
+    def get(path: str) -> Callable[[], object]:
+        def ask() -> None:
+            response = client.get(path)
+            assert response.status_code == 200, response.text
+
+        return ask
+
+    found = {
+        "GET /api/sessions": median_ms(get("/api/sessions")),
+        "GET /api/session/<id>, the last 100 messages": median_ms(get(f"/api/session/{session_id}")),
+        "opening the store, and what was unfinished": start_ms,
+    }
+    services.stop(0.0)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sessions", type=int, default=100_000)
+    parser.add_argument("--messages", type=int, default=10_000)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        small = measure(Path(folder) / "small", 100, 100)
+        large = measure(Path(folder) / "large", asked.sessions, asked.messages)
+    print(f"{'median, ms':<48}{'100 / 100':>12}{f'{asked.sessions} / {asked.messages}':>18}{'ratio':>8}")
+    for name, before in small.items():
+        print(f"{name:<48}{before:>12.2f}{large[name]:>18.2f}{large[name] / before:>8.2f}")
+
+
+if __name__ == "__main__":
+    main()

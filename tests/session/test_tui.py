@@ -1,0 +1,199 @@
+"""Shared screens: a prompt, an active session, and what happens in it, for any number of people looking."""
+
+import json
+import threading
+
+import pytest
+
+from opencode.errors import InvalidRequest, SessionBusy
+from opencode.provider.port import Text, ToolCall
+from opencode.provider.scripted import Wait
+from tests.session.story import DEADLINE_S, OWNER, eventually
+
+
+class Looker(threading.Thread):
+    """Somebody who looks at a screen from now on, or from an id on."""
+
+    def __init__(self, screens, screen, last_id=None):
+        super().__init__(daemon=True)
+        self.frames = screens.follow(screen, last_id, beat_s=0.1)
+        self.head = next(self.frames)
+        self.ids, self.events = [], []
+        self.start()
+
+    def run(self):
+        for data in self.frames:
+            for frame in (data or b"").split(b"\n\n")[:-1]:
+                number, event, body = frame.split(b"\n")
+                self.ids.append(number[4:].decode())
+                self.events.append((event[7:].decode(), json.loads(body[6:])))
+
+    def sees(self, *names):
+        eventually(lambda: len(self.events) >= len(names))
+        assert [name for name, _data in self.events] == list(names)
+        return [data for _name, data in self.events]
+
+
+@pytest.fixture
+def story(play):
+    return play([[Text("Hel"), Text("lo"), ToolCall("c", "bash", {"command": "echo hi"})], [Text("bye")]] * 2)
+
+
+def screen_of(story, name="default"):
+    return story.services.screens.get(OWNER, name)
+
+
+def test_a_screen_is_one_for_its_owner_and_name(story):
+    screens = story.services.screens
+
+    assert screens.get(OWNER, "a") is screens.get(OWNER, "a")
+    assert screens.get(OWNER, "a") is not screens.get(OWNER, "b")
+    assert screens.get(OWNER, "a") is not screens.get("eve", "a")
+
+
+def test_what_is_typed_is_seen_by_everyone_who_looks(story):
+    screens, screen = story.services.screens, screen_of(story)
+    lookers = [Looker(screens, screen) for _ in range(3)]
+
+    screens.text(screen, "hel")
+    screens.text(screen, "lo")
+
+    for looker in lookers:
+        assert looker.sees("prompt", "prompt") == [{"text": "hel", "cursor": 3}, {"text": "hello", "cursor": 5}]
+    assert screen.state()["prompt"] == "hello"
+
+
+def test_enter_creates_a_session_sends_the_prompt_and_shows_the_whole_turn(story):
+    screens, screen = story.services.screens, screen_of(story)
+    screens.text(screen, " do it ")
+    looker = Looker(screens, screen)
+
+    screens.enter(screen)
+
+    data = looker.sees(
+        *("session_created", "session_selected", "prompt", "message", "message", "message"),
+        *("tool_call", "tool_result", "message", "done"),
+    )
+    (session,) = story.sessions.page(OWNER, limit=2, cursor=None, query=None).sessions
+    assert screen.state()["session_id"] == session.id == data[0]["session_id"] == data[1]["session_id"]
+    assert data[2] == {"text": "", "cursor": 0}
+    spoken = [(data[n]["role"], data[n]["content"]) for n in (3, 4, 5, 8)]
+    assert spoken == [("user", "do it"), ("assistant", "Hel"), ("assistant", "lo"), ("assistant", "bye")]
+    assert (data[6]["tool"], data[6]["command"]) == ("bash", "echo hi")
+    assert {item["session_id"] for item in data[3:]} == {session.id}
+    assert data[-1]["status"] == "completed"
+
+
+def test_the_next_prompt_goes_to_the_same_session(story):
+    screens, screen = story.services.screens, screen_of(story)
+    for _ in range(2):
+        screens.text(screen, "go")
+        screens.enter(screen)
+        turn = eventually(lambda: story.sessions.store.get(OWNER, screen.state()["session_id"]).status == "idle")
+
+    assert turn
+    assert len(story.messages(story.sessions.store.get(OWNER, screen.state()["session_id"]))) == 4
+
+
+def test_enter_on_an_empty_prompt_does_nothing(story):
+    screens, screen = story.services.screens, screen_of(story)
+    screens.text(screen, "  \n")
+
+    screens.enter(screen)
+
+    assert screen.state()["session_id"] is None
+    assert story.sessions.page(OWNER, limit=2, cursor=None, query=None).sessions == []
+
+
+def test_a_prompt_that_could_not_be_sent_is_kept(play):
+    story = play([[Wait(threading.Event())]])
+    screens, screen = story.services.screens, screen_of(story)
+    screens.text(screen, "one")
+    screens.enter(screen)
+    screens.text(screen, "two")
+
+    with pytest.raises(SessionBusy):
+        screens.enter(screen)
+
+    assert screen.state()["prompt"] == "two"
+
+
+def test_a_prompt_has_a_limit(story):
+    screens, screen = story.services.screens, screen_of(story)
+
+    with pytest.raises(InvalidRequest, match="200000"):
+        screens.text(screen, "x" * 200_001)
+    assert screen.state()["prompt"] == ""
+
+
+def test_sessions_that_come_and_go_are_shown_to_their_owner_only(story):
+    screens = story.services.screens
+    mine, hers = Looker(screens, screen_of(story)), Looker(screens, screens.get("eve", "default"))
+
+    session = story.session()
+    story.sessions.delete(OWNER, session.id)
+    other = story.sessions.create("eve")
+
+    assert mine.sees("session_created", "session_deleted") == [{"session_id": session.id}] * 2
+    assert hers.sees("session_created") == [{"session_id": other.id}]
+
+
+def test_a_deleted_session_is_active_no_longer(story):
+    screens, screen = story.services.screens, screen_of(story)
+    screens.text(screen, "go")
+    screens.enter(screen)
+
+    story.sessions.delete(OWNER, screen.state()["session_id"])
+
+    assert screen.state()["session_id"] is None
+
+
+def test_who_comes_back_with_the_last_id_gets_what_came_meanwhile(story):
+    screens, screen = story.services.screens, screen_of(story)
+    first = Looker(screens, screen)
+    screens.text(screen, "a")
+    first.sees("prompt")
+    for letter in "bcd":
+        screens.text(screen, letter)
+
+    back = Looker(screens, screen, last_id=first.ids[0])
+
+    assert [data["text"] for data in back.sees("prompt", "prompt", "prompt")] == ["ab", "abc", "abcd"]
+    assert [int(event_id.rpartition("-")[2]) for event_id in back.ids] == [2, 3, 4]
+    assert back.head == f"id: {first.ids[0]}\n\n".encode()
+
+
+@pytest.mark.parametrize("last_id", ["tui_other-1", "nonsense", "-5", "", "{epoch}-99999", "{epoch}--1"])
+def test_an_id_that_says_nothing_is_answered_with_the_whole_state(story, last_id):
+    screens, screen = story.services.screens, screen_of(story)
+    screens.text(screen, "typed")
+    epoch = screen.event_id(0).rpartition("-")[0]
+
+    looker = Looker(screens, screen, last_id=last_id.format(epoch=epoch))
+
+    (state,) = looker.sees("resync")
+    assert (state["prompt"], state["session_id"]) == ("typed", None)
+    screens.text(screen, "!")
+    assert looker.sees("resync", "prompt")[1]["text"] == "typed!"
+
+
+def test_what_has_left_the_buffer_is_answered_with_the_whole_state(story):
+    screens, screen = story.services.screens, screen_of(story)
+    first = Looker(screens, screen)
+    screens.text(screen, "x")
+    first.sees("prompt")
+    for _ in range(1100):
+        screens.text(screen, "y")
+
+    looker = Looker(screens, screen, last_id=first.ids[0])
+
+    assert looker.sees("resync")[0]["prompt"] == "x" + "y" * 1100
+
+
+def test_lookers_end_when_the_server_stops(story):
+    looker = Looker(story.services.screens, screen_of(story))
+
+    story.stop()
+
+    looker.join(DEADLINE_S)
+    assert not looker.is_alive()
