@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from opencode.clock import timestamp
 from opencode.ids import new_id
 from opencode.records import Message, Session

@@ -90,7 +90,7 @@ def _fields(event: type[Event]) -> list[str]:
 
 
 def test_events_beside_the_log_are_in_the_guide():
-    assert set(names(text(API))) >= BESIDE_THE_LOG
+    assert {name for name in BESIDE_THE_LOG if f"`{name}`" not in text(API)} == set()
 
 
 def test_every_error_is_in_the_guide_with_its_status():
@@ -128,7 +128,7 @@ def test_files_that_the_docs_name_exist(page: Path):
     named = re.findall(
         r"`((?:opencode|tests|scripts|docs|examples)/[\w./-]*|\w+\.(?:toml|cfg)|[\w/]+\.py)`", text(page)
     )
-    # `opencode.toml` is the user's; a bare module name is one of the package's.
+    # `opencode.toml` is the user's; a bare name is a module of the package.
     missing = [
         name
         for name in named
