@@ -46,6 +46,7 @@ def fill(engine: sa.Engine, directory: Path, sessions: int, messages: int) -> st
         for start in range(0, messages, BATCH):
             count = min(BATCH, messages - start)
             connection.execute(schema.messages.insert(), [_row(last, number) for number in range(count)])
+            connection.execute(schema.turns.insert(), [_turn(last) for _ in range(count // 2)])
     return last.id
 
 
@@ -56,6 +57,11 @@ def _row(session: Session, number: int) -> dict[str, object]:
     )  # fmt: skip
     names = ("id", "session_id", "turn_id", "role", "content", "status", "tokens", "created_at")
     return {name: getattr(message, name) for name in names}
+
+
+def _turn(session: Session) -> dict[str, object]:
+    turn = {"id": new_id("trn"), "session_id": session.id, "owner": session.owner, "state": "completed", "attempt": 1}
+    return turn | {"model": "demo/guide", "content": "", "user_message_id": "", "message_id": "", "created_at": ""}
 
 
 def median_ms(ask: Callable[[], object]) -> float:

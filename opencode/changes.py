@@ -123,6 +123,13 @@ class AskPermission:
     params: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetAlways:
+    """Take back what was allowed for good: the session's rules were set anew."""
+
+    session_id: str
+
+
 Change = (
     StartTurn
     | QueueTurn
@@ -137,4 +144,5 @@ Change = (
     | UpdateSession
     | PutFileChanges
     | AskPermission
+    | ForgetAlways
 )

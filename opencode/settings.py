@@ -21,10 +21,12 @@ from opencode.errors import SettingsError
 _ON = {"on", "true", "yes", "1"}
 _OFF = {"off", "false", "no", "0"}
 _CONFIG_FILE = "opencode.toml"
-#: A file in the served directory can be written by the agent itself: it must not open the door.
-_NOT_FROM_PROJECT = frozenset(
-    {"host", "auth", "auth_tokens", "allowed_hosts", "cors_origins", "cors_credentials", "project_roots", "permission"}
-    | {"directory", "public_url", "trusted_proxies", "secret_key", "rate_limit", "data_dir", "database_url", "script"}
+#: What `opencode.toml` in the served directory may not set: the agent itself can write that file.
+NOT_FROM_PROJECT = frozenset(
+    {"host", "directory", "project_roots", "data_dir", "database_url", "script", "permission", "rate_limit"}
+    | {"auth", "auth_tokens", "allowed_hosts", "public_url", "trusted_proxies", "cors_origins", "cors_credentials"}
+    | {"anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"}
+    | {"rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"}
 )
 
 
@@ -49,7 +51,7 @@ def _pairs(value: Any) -> Any:
         return value
     if value.lstrip().startswith("{"):
         return json.loads(value)
-    pairs = dict(item.partition("=")[::2] for item in _listed(value))
+    pairs = {name.strip(): given.strip() for name, _, given in (item.partition("=") for item in _listed(value))}
     if not all(pairs.values()):
         raise ValueError("a pair has no value")
     return pairs
@@ -245,7 +247,7 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{path} is not valid TOML: {exc}") from None
-    closed = sorted(_NOT_FROM_PROJECT & values.keys())
+    closed = sorted(NOT_FROM_PROJECT & values.keys())
     if closed:
         raise SettingsError(
             f"{path}: {closed[0]} cannot be set here, since tools can write this file. Set"

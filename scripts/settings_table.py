@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from opencode.settings import _NOT_FROM_PROJECT, Settings, variable
+from opencode.settings import NOT_FROM_PROJECT, Settings, variable
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
@@ -14,7 +14,7 @@ def table() -> str:
     rows = ["| variable | in `opencode.toml` | default | form | meaning |", "|---|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         extra: Any = field.json_schema_extra
-        place = "no" if name in _NOT_FROM_PROJECT else f"`{name}`"
+        place = "no" if name in NOT_FROM_PROJECT else f"`{name}`"
         cells = [f"`{variable(field)}`", place, _default(name, field.default), extra["form"], field.description or ""]
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(rows) + "\n"

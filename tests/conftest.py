@@ -79,6 +79,14 @@ def make_app(tmp_path: Path, empty_store: Path):
     apps.stop_all()
 
 
+@pytest.fixture(scope="module")
+def make_lasting_app(tmp_path_factory: pytest.TempPathFactory, empty_store: Path):
+    """As `make_app`, for apps that all tests of a module share: what one of them stores, the others see."""
+    apps = Apps(tmp_path_factory.mktemp("lasting"), empty_store)
+    yield apps
+    apps.stop_all()
+
+
 @pytest.fixture
 def app(make_app: Apps) -> Flask:
     return make_app()

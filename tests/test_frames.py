@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opencode import frames
@@ -19,6 +19,7 @@ def test_a_frame_is_what_the_wire_asks_for():
     assert frame == b'id: 7\nevent: text\ndata: {"content":"a\\nb"}\n\n'
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(data, max_size=6), st.integers(1, 2**53))
 def test_frames_that_are_joined_come_apart_and_back_whatever_they_hold(items, first_seq):
     made = frames.numbered([frames.body("e", item) for item in items], first_seq)
@@ -27,6 +28,7 @@ def test_frames_that_are_joined_come_apart_and_back_whatever_they_hold(items, fi
     assert [frames.parse(frame) for frame in made] == [(first_seq + n, "e", item) for n, item in enumerate(items)]
 
 
+@settings(max_examples=40, deadline=None)
 @given(data)
 def test_a_frame_has_three_lines_for_every_reader_of_event_streams(item):
     (frame,) = frames.numbered([frames.body("e", item)], 1)

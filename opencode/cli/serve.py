@@ -56,12 +56,21 @@ def serve(  # noqa: PLR0917 - click passes them by name
         "OPENCODE_CORS_ORIGINS": ",".join(cors),
         "OPENCODE_ALLOWED_HOSTS": ",".join(allow_host),
     }
-    environ = {**os.environ, **{name: value for name, value in flags.items() if value}}
+    environ = _absolute({**os.environ, **{name: value for name, value in flags.items() if value}})
     try:
         bind = _checked(environ, directory, workers)
     except SettingsError as exc:
         raise click.ClickException(str(exc)) from None
     _become_gunicorn(environ, bind)
+
+
+def _absolute(environ: dict[str, str]) -> dict[str, str]:
+    """Paths from here, as the server will work elsewhere (see `_become_gunicorn`)."""
+    for name in ("OPENCODE_DATA_DIR", "OPENCODE_SCRIPT", "OPENCODE_PROJECT_ROOTS"):
+        if environ.get(name):
+            paths = (path.strip() for path in environ[name].split(","))
+            environ[name] = ",".join(str(Path(path).expanduser().absolute()) for path in paths if path)
+    return environ
 
 
 def _checked(environ: dict[str, str], directory: Path, workers: int) -> list[str]:

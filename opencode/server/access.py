@@ -137,7 +137,7 @@ class Guard:
             parts = urlsplit(origin.lower())
         except ValueError:
             return False
-        if parts.scheme not in {"http", "https"} or parts.path or parts.query:
+        if parts.scheme not in {"http", "https"} or parts.path or parts.query or parts.fragment:
             return False
         if self._public is not None and (parts.scheme, parts.netloc) == (self._public.scheme, self._public.netloc):
             return True

@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import sys
 import time
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +43,9 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         services = build_services(settings, environment())
     settings = services.settings
     token = secrets.token_urlsafe(24) if settings.auth_on and not settings.auth_tokens else None
+    if token is not None:
+        # Once, and not through the log: logs are kept and passed on.
+        sys.stderr.write(f"\nThe token of this server: {token}\nOPENCODE_AUTH_TOKENS sets lasting ones.\n\n")
     guard = Guard(settings, extra_token=token)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path is what it is: no redirects, and none to where a Host header points

@@ -46,6 +46,8 @@ def send_message(session_id: str, body: schemas.SendMessage) -> Response:
 def follow_session(session_id: str, query: schemas.FollowQuery) -> Response:
     with limits().open_stream(owner()) as stream:
         following = _follow(session_id, query)
+        if following is None:
+            return Response(status=204)
         return event_stream(session_stream(following, session_id), stream.hand_over())
 
 
@@ -78,15 +80,18 @@ def _wants_no_wait() -> bool:
     return any(item.strip().lower() == "respond-async" for item in request.headers.get("Prefer", "").split(","))
 
 
-def _follow(session_id: str, query: schemas.FollowQuery) -> Following:
+def _follow(session_id: str, query: schemas.FollowQuery) -> Following | None:
     live = query.until is None
+    # It goes before the address' `after`: a browser reconnects with both, and the address has grown stale.
+    header = request.headers.get("Last-Event-ID", "")
+    seen = int(header) if header.isascii() and header.isdigit() else None
     if query.turn is not None:
         turn = sessions().turn(owner(), session_id, query.turn)
-        return sessions().follow_turn(turn, beat_s=BEAT_S, live=live)
-    # It goes before the address' `after`: a browser reconnects with both, and the address has grown stale.
-    seen = request.headers.get("Last-Event-ID", "")
-    if seen.isascii() and seen.isdigit():
-        return sessions().follow(owner(), session_id, after=int(seen[:_DIGITS]), beat_s=BEAT_S, live=live, resync=True)
+        if turn.last_seq is not None and (seen or 0) >= turn.last_seq:
+            return None  # by 204 an `EventSource` learns not to come back
+        return sessions().follow_turn(turn, seen=seen or 0, beat_s=BEAT_S, live=live)
+    if seen is not None:
+        return sessions().follow(owner(), session_id, after=seen, beat_s=BEAT_S, live=live, resync=True)
     after = query.after if query.after is not None or live else 0
     return sessions().follow(owner(), session_id, after=after, beat_s=BEAT_S, live=live)
 

@@ -7,7 +7,7 @@ from typing import Any
 from blinker import Signal
 
 from opencode.bus.port import Bus
-from opencode.changes import PutMessages, UpdateSession
+from opencode.changes import ForgetAlways, PutMessages, UpdateSession
 from opencode.clock import timestamp
 from opencode.errors import InvalidRequest, KeyTaken, NotFound, PermissionAnswered, RateLimitExceeded, SessionNotFound
 from opencode.ids import new_id
@@ -154,7 +154,8 @@ class SessionService:
             changed["resolved_model"] = str(self.models.resolve(changed["model"]))
         if changed:
             event = SessionUpdated(session_id=session.id, changed=changed)
-            self.log.append(Append(session.id, [event.body()], (UpdateSession(session.id, changed),)))
+            forget = (ForgetAlways(session.id),) if "permission" in changed else ()
+            self.log.append(Append(session.id, [event.body()], (UpdateSession(session.id, changed), *forget)))
         return self.store.get(owner, session_id)
 
     def delete(self, owner: str, session_id: str) -> None:
@@ -271,13 +272,13 @@ class SessionService:
         chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id)
         return Following(after, chunks, beyond, tail, self.log.closing.is_set)
 
-    def follow_turn(self, turn: Turn, *, beat_s: float, live: bool = True) -> "Following":
-        """Follow one turn from its `turn_start` to its `done`; one that is queued still, when it begins."""
+    def follow_turn(self, turn: Turn, *, beat_s: float, live: bool = True, seen: int = 0) -> "Following":
+        """Follow one turn from its `turn_start`, or above `seen`, to its `done`; one that is queued, when it begins."""
         end = self.log.last_seq(turn.session_id)
         if not turn.first_seq:  # asked again after the log's end was noted: it may have begun in between
             turn = self.store.turn(turn.session_id, turn.id) or turn
         if turn.first_seq:
-            after = turn.first_seq - 1
+            after = max(turn.first_seq - 1, min(seen, end))
             return self.follow(turn.owner, turn.session_id, after=after, beat_s=beat_s, live=live, turn_id=turn.id)
         following = self.follow(turn.owner, turn.session_id, after=end, beat_s=beat_s, live=live, turn_id=turn.id)
         return replace(following, chunks=from_start(following.chunks, turn.id))

@@ -242,6 +242,14 @@ def _ask_permission(connection: Connection, change: changes.AskPermission, _comm
     )
 
 
+def _forget_always(connection: Connection, change: changes.ForgetAlways, _committed: port.Committed) -> None:
+    connection.execute(
+        permissions.update()
+        .where(permissions.c.session_id == change.session_id, permissions.c.response == "always")
+        .values(response="once")
+    )
+
+
 _HANDLERS: dict[type, Callable[[Connection, Any, port.Committed], None]] = {
     changes.StartTurn: _start_turn,
     changes.QueueTurn: _queue_turn,
@@ -256,4 +264,5 @@ _HANDLERS: dict[type, Callable[[Connection, Any, port.Committed], None]] = {
     changes.UpdateSession: _update_session,
     changes.PutFileChanges: _put_file_changes,
     changes.AskPermission: _ask_permission,
+    changes.ForgetAlways: _forget_always,
 }

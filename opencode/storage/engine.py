@@ -72,8 +72,10 @@ def open_engine(url: str, *, durability: str) -> Engine:
         raise SettingsError(
             f"DATABASE_URL: {parsed.get_backend_name()!r} is not supported yet; use sqlite:////path/to/store.sqlite3"
         )
-    if parsed.database in {None, "", ":memory:"}:
-        raise SettingsError("DATABASE_URL must name a file, such as sqlite:////var/lib/opencode/store.sqlite3")
+    if parsed.database in {None, "", ":memory:"} or not Path(parsed.database or "").is_absolute():
+        raise SettingsError(
+            "DATABASE_URL must name a file by its whole path, such as sqlite:////var/lib/opencode/store.sqlite3"
+        )
     if parsed != sa.URL.create("sqlite", database=parsed.database):
         raise SettingsError("DATABASE_URL must be sqlite:////path/to/store.sqlite3, without driver, host and options")
     engine = sa.create_engine(

@@ -168,10 +168,6 @@ class _Watch:
             _tell("failed", exc.errno or 0)
             return
         _tell("started", self._command)
-        # The output ends when the command has closed it.
-        null = os.open("/dev/null", os.O_WRONLY)
-        os.dup2(null, 1)
-        os.close(null)
         poller = self._poller()
         poller.register(0, select.POLLIN)
         while not self._exited and not any(source == 0 for source, _ in poller.poll()):

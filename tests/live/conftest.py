@@ -38,6 +38,7 @@ def server(tmp_path_factory, openai_wire, anthropic_wire):
         tmp_path_factory.mktemp("shared"),
         OPENCODE_MODEL="openai/wire-model",
         OPENCODE_RATE_LIMIT="off",
+        OPENCODE_LOG_LEVEL="debug",
         OPENAI_API_KEY=OPENAI_KEY,
         OPENAI_BASE_URL=openai_wire.base_url,
         ANTHROPIC_API_KEY=ANTHROPIC_KEY,
@@ -60,17 +61,3 @@ def guide(tmp_path_factory):
 @pytest.fixture
 def client(server):
     return Client(server)
-
-
-@pytest.fixture
-def servers(tmp_path):
-    """Start servers of the test's own: `servers(Server.serve(tmp_path / "a"))`; they end with it."""
-    started = []
-
-    def start(server):
-        started.append(server)
-        return server.start()
-
-    yield start
-    for server in started:
-        server.stop()

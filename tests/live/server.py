@@ -159,15 +159,24 @@ class Server:
             if self._process.poll() is None:
                 self.terminate()
                 self.wait(STOP_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self.kill()
+
+    def kill(self):
+        """End it at once, where its end is not what is tested."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def __enter__(self):
-        return self.start().ready()
+        try:
+            return self.start().ready()
+        except BaseException:
+            self.kill()
+            raise
 
     def __exit__(self, *_exc):
-        self.stop()
+        self.kill()
 
     # What it says.
 
@@ -192,7 +201,7 @@ class Server:
 def run(command, home, *, seconds=30.0, cwd=ROOT, **variables):
     """A command that is to end by itself: its exit code and what it wrote."""
     home.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
+    return subprocess.run(
         command,
         cwd=cwd,
         env=environment(home, **variables),
@@ -202,4 +211,3 @@ def run(command, home, *, seconds=30.0, cwd=ROOT, **variables):
         timeout=seconds,
         check=False,
     )
-    return done

@@ -14,7 +14,7 @@ from tests.live.server import Server
 from tests.sse import check_turn
 
 TURNS, WIRE_TURNS = 200, 30
-DELTAS, EVERY_S = 150, 0.02
+DELTAS, EVERY_S = 100, 0.02
 EXPECTED = "".join(f"token-{n} " for n in range(1, DELTAS + 1))
 STREAM = [{"text": "token-{n} ", "repeat": DELTAS, "every_s": EVERY_S}]
 HEALTH_S = 0.05

@@ -1,5 +1,6 @@
 """Streams: who leaves, who comes back, who reads slowly, and what a stop or a crash does to them."""
 
+import json
 import os
 import signal
 import socket
@@ -187,28 +188,62 @@ def test_a_deleted_session_ends_its_streams(client, openai_wire):
     assert client.call("GET", f"/api/session/{session}").error["code"] == "SESSION_NOT_FOUND"
 
 
-# Stops and crashes, each with a server of its own.
+# A crash and a stop, with a server of their own: first the one, then the other.
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """`opencode serve`, whose model says one word, waits for the file `go`, and says the other."""
+    home = tmp_path_factory.mktemp("own")
+    steps = [[{"text": "one "}, {"wait_file": str(home / "go")}, {"text": "two"}]]
+    (home / "script.json").write_text(json.dumps({"turns": steps, "loop": True}))
+    with Server.serve(home, OPENCODE_MODEL="scripted/script", OPENCODE_SCRIPT=home / "script.json") as server:
+        yield server
 
 
 @pytest.fixture
-def own(tmp_path, servers, openai_wire):
-    """A server that may be ended, on the same provider."""
-    return servers(
-        Server.serve(
-            tmp_path / "own",
-            OPENCODE_MODEL="openai/wire-model",
-            OPENAI_API_KEY=openai_wire.api_key,
-            OPENAI_BASE_URL=openai_wire.base_url,
-        )
-    ).ready()
+def go(own):
+    go = own.home / "go"
+    yield go
+    go.unlink(missing_ok=True)
 
 
-def test_asked_to_end_during_a_turn_the_server_lets_it_end_and_then_goes(own, openai_wire, tmp_path):
-    go = tmp_path / "go"
-    prompt = openai_wire.script([[{"text": "one "}, {"wait_file": str(go)}, {"text": "two"}]])
+def test_a_killed_worker_is_replaced_and_the_turn_comes_to_a_visible_end(own, go):
+    # Given a turn in the midst of its answer
+    client = Client(own)
+    session = client.session()
+    with client.post(session, "begin") as stream:
+        seen = stream.read_to("text")
+        first = own.workers()[-1]
+
+        # When its worker is killed
+        os.kill(first, signal.SIGKILL)
+
+    # Then a new one goes on with the same log: what was seen stands, and it has one end
+    until(lambda: own.workers()[-1] != first, 20, "a new worker")
+    go.touch()
+    own.ready()
+    with client.follow(session, last_event_id=seen[-1].seq) as stream:
+        rest = stream.read_to("done")
+    events = seen + rest
+    check_turn(events, after=0)
+    assert events == log_of(client, session)
+    if events[-1].data["status"] == "failed":
+        assert events[-2].data["code"] == "TURN_INTERRUPTED"
+    else:
+        again = next(event for event in rest if event.name == "step")
+        assert again.data["discards_from"] == 2
+        assert client.get(session)["messages"][-1]["content"] == "one two"
+    assert status(client, session) == "idle"
+
+    # And it works: the next turn is as good as any.
+    check_turn(client.turn(client.session(), "and now"), after=0)
+
+
+def test_asked_to_end_during_a_turn_the_server_lets_it_end_and_then_goes(own, go):
     client = Client(own)
     session, watched = client.session(), client.session()
-    with client.post(session, prompt) as stream, client.follow(watched) as bystander:
+    with client.post(session, "begin") as stream, client.follow(watched) as bystander:
         events = stream.read_to("text")
 
         # When it is asked to end, it listens no more, and the turn goes on
@@ -218,46 +253,14 @@ def test_asked_to_end_during_a_turn_the_server_lets_it_end_and_then_goes(own, op
 
         # Then the turn has its end, and who only looks is told when to come back
         events += stream.rest()
+        assert stream.ended
         assert bystander.rest() == []
+        assert bystander.ended
         assert bystander.told_to_come_back
     check_turn(events, after=0)
     assert text_of(events) == "one two"
     assert own.wait(10) == 0
     assert "Traceback" not in own.output()
-
-
-def test_a_killed_worker_is_replaced_and_the_turn_comes_to_a_visible_end(own, openai_wire):
-    # Given a turn in the midst of its answer
-    client = Client(own)
-    session = client.session()
-    prompt = openai_wire.script([[{"text": "one "}, {"silence": True}], [{"text": "anew"}]])
-    with client.post(session, prompt) as stream:
-        seen = stream.read_to("text")
-        first = own.workers()[-1]
-
-        # When its worker is killed
-        os.kill(first, signal.SIGKILL)
-
-    # Then a new one goes on with the same log: what was seen stands, and it has one end
-    until(lambda: own.workers()[-1] != first, 20, "a new worker")
-    own.ready()
-    with client.follow(session, last_event_id=seen[-1].seq) as stream:
-        rest = stream.read_to("done")
-    events = seen + rest
-    check_turn(events, after=0)
-    assert events == log_of(client, session)
-    last = events[-1].data["status"]
-    if last == "failed":
-        assert events[-2].data["code"] == "TURN_INTERRUPTED"
-    else:
-        step = next(event for event in rest if event.name == "step")
-        assert step.data["discards_from"] == 2
-        assert client.get(session)["messages"][-1]["content"] == "anew"
-    assert status(client, session) == "idle"
-
-    # And it works: the next turn is as good as any.
-    after = client.turn(client.session(), openai_wire.script([[{"text": "fine"}]]))
-    check_turn(after, after=0)
 
 
 def lives(pid):

@@ -56,7 +56,7 @@ def ways(tmp_path_factory):
         yield servers
     finally:
         for server in servers.values():
-            server.stop()
+            server.kill()
 
 
 def masked(event):

@@ -19,6 +19,12 @@ def going():
     event.set()
 
 
+@pytest.fixture(scope="module")
+def lasting(make_lasting_app):
+    """A client of an app that the tests share; each makes sessions of its own."""
+    return make_lasting_app().test_client()
+
+
 @pytest.fixture
 def held(make_app, going):
     """A client whose model says "on it, " and then waits for `going`."""
@@ -131,9 +137,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again_and_says_what_is_void(make
     assert second.data["attempt"] == 2
     void_from = second.data["discards_from"]
     kept = [
-        event.data["content"]
-        for event in events
-        if event.name == "text" and not void_from <= event.seq < second.seq
+        event.data["content"] for event in events if event.name == "text" and not void_from <= event.seq < second.seq
     ]
     message = client.get(f"/api/session/{session_id}").json["messages"][1]
     assert message["content"] == "".join(kept) == "lost found"
@@ -165,10 +169,10 @@ def test_a_provider_that_fails_ends_the_turn_with_an_error_and_done(make_app, co
 @pytest.mark.parametrize(
     ("model", "variable"), [("claude-3-sonnet", "ANTHROPIC_API_KEY"), ("openai/gpt-x", "OPENAI_API_KEY")]
 )
-def test_a_model_without_a_key_ends_with_an_error_that_names_the_variable(client, model, variable):
-    session_id = create(client, model=model)
+def test_a_model_without_a_key_ends_with_an_error_that_names_the_variable(lasting, model, variable):
+    session_id = create(lasting, model=model)
 
-    events = turn(client, session_id)
+    events = turn(lasting, session_id)
 
     check_turn(events, after=0)
     assert [event.name for event in events] == ["turn_start", "error", "done"]
@@ -253,11 +257,11 @@ STREAM, JSON = "text/event-stream", "application/json"
         ("APPLICATION/JSON", JSON),
     ],
 )
-def test_the_answer_is_of_the_kind_that_accept_likes_best(client, accept, kind):
-    session_id = create(client)
+def test_the_answer_is_of_the_kind_that_accept_likes_best(lasting, accept, kind):
+    session_id = create(lasting)
     headers = {} if accept is None else {"Accept": accept}
 
-    response = client.post(f"/api/session/{session_id}/message", json={"content": "hi"}, headers=headers)
+    response = lasting.post(f"/api/session/{session_id}/message", json={"content": "hi"}, headers=headers)
 
     assert response.mimetype == kind, response.text
     if kind == STREAM:
@@ -477,22 +481,22 @@ def test_the_last_event_id_goes_before_the_addresss_after(client):
 
 
 @pytest.mark.parametrize("stale", ["", "abc", "-1", "1.5", "ses_1-2", "²", "9" * 5000])
-def test_a_last_event_id_that_is_no_number_of_ours_never_breaks_the_follower(client, stale):
-    session_id = create(client)
-    events = turn(client, session_id)
+def test_a_last_event_id_that_is_no_number_of_ours_never_breaks_the_follower(lasting, stale):
+    session_id = create(lasting)
+    events = turn(lasting, session_id)
 
-    followed = follow(client, session_id, "?after=1&until=end", headers={"Last-Event-ID": stale}).rest()
+    followed = follow(lasting, session_id, "?after=1&until=end", headers={"Last-Event-ID": stale}).rest()
 
     names = [event.name for event in followed]
     assert names in ([event.name for event in events[1:]], ["resync"])
 
 
 @pytest.mark.parametrize("headers", [{}, {"Last-Event-ID": "2"}])
-def test_until_the_end_replays_what_is_stored_and_ends(client, headers):
-    session_id = create(client)
-    events = turn(client, session_id) + turn(client, session_id)
+def test_until_the_end_replays_what_is_stored_and_ends(lasting, headers):
+    session_id = create(lasting)
+    events = turn(lasting, session_id) + turn(lasting, session_id)
 
-    followed = follow(client, session_id, "?until=end", headers=headers).rest()
+    followed = follow(lasting, session_id, "?until=end", headers=headers).rest()
 
     assert followed == events[int(headers.get("Last-Event-ID", 0)) :]
 
@@ -564,11 +568,11 @@ def test_without_a_number_where_no_turn_runs_the_next_one_is_followed(client):
 
 
 @pytest.mark.parametrize("after", ["99", "-1", "x", "1.5", "", "9" * 30, "9" * 5000])
-def test_an_after_beyond_the_log_or_that_is_no_number_is_refused(client, after):
-    session_id = create(client)
-    turn(client, session_id)
+def test_an_after_beyond_the_log_or_that_is_no_number_is_refused(lasting, after):
+    session_id = create(lasting)
+    turn(lasting, session_id)
 
-    error = refused(client.get(f"/api/session/{session_id}/message?after={after}"), 400, "INVALID_REQUEST", "after")
+    error = refused(lasting.get(f"/api/session/{session_id}/message?after={after}"), 400, "INVALID_REQUEST", "after")
 
     assert error["details"][0]["field"] == "after"
 

@@ -12,6 +12,17 @@ from tests.server.talk import TIME, create, follow, refused, say, stored, turn
 from tests.sse import check_log
 
 
+@pytest.fixture(scope="module")
+def lasting_app(make_lasting_app):
+    """An app that the tests share, of which each makes sessions of its own."""
+    return make_lasting_app()
+
+
+@pytest.fixture
+def lasting(lasting_app):
+    return lasting_app.test_client()
+
+
 @pytest.mark.parametrize("body", [None, "", "{}", " \n"])
 def test_a_session_is_created_with_the_defaults_from_no_body_or_an_empty_one(client, make_app, body):
     headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -87,13 +98,13 @@ def test_a_repeated_tool_counts_once_and_no_tools_at_all_are_a_choice(client):
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "nowhere/model", "anthropic/", "/x", " "])
-def test_an_unknown_model_is_refused_with_what_is_usable(client, app, model):
-    before = stored(app)
+def test_an_unknown_model_is_refused_with_what_is_usable(lasting, lasting_app, model):
+    before = stored(lasting_app)
 
-    error = refused(client.post("/api/session", json={"model": model}), 400, "INVALID_REQUEST", "scripted/script")
+    error = refused(lasting.post("/api/session", json={"model": model}), 400, "INVALID_REQUEST", "scripted/script")
 
     assert error["details"][0]["field"] == "model"
-    assert stored(app) == before
+    assert stored(lasting_app) == before
 
 
 def test_an_unknown_tool_is_refused_by_name_with_those_that_there_are(client, app):
@@ -109,7 +120,20 @@ def test_an_unknown_tool_is_refused_by_name_with_those_that_there_are(client, ap
 
 @pytest.mark.parametrize(
     "directory",
-    ["/etc", "/", "..", "../", "sub/../..", "/work/../etc", "~", "outward", "outward/etc", "missing", "file.txt", "a\0b"],
+    [
+        "/etc",
+        "/",
+        "..",
+        "../",
+        "sub/../..",
+        "/work/../etc",
+        "~",
+        "outward",
+        "outward/etc",
+        "missing",
+        "file.txt",
+        "a\0b",
+    ],
 )
 def test_a_directory_outside_the_roots_or_that_is_none_is_refused(client, app, make_app, directory):
     (make_app.work / "sub").mkdir()
@@ -161,7 +185,10 @@ def test_a_session_may_only_be_stricter_than_the_settings(make_app):
     refused(client.post("/api/session", json={"permission": {"teleport": "ask"}}), 400, "INVALID_REQUEST", "teleport")
     session_id = create(client)
     refused(
-        client.patch(f"/api/session/{session_id}", json={"permission": {"bash": "allow"}}), 400, "INVALID_REQUEST", "bash"
+        client.patch(f"/api/session/{session_id}", json={"permission": {"bash": "allow"}}),
+        400,
+        "INVALID_REQUEST",
+        "bash",
     )
 
 
@@ -233,8 +260,8 @@ def test_the_search_looks_in_titles_and_messages_without_regard_to_case(make_app
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=many", "limit=1.5", "limit="])
-def test_a_limit_beyond_its_bounds_is_refused_by_name(client, query):
-    error = refused(client.get(f"/api/sessions?{query}"), 400, "INVALID_REQUEST", "limit")
+def test_a_limit_beyond_its_bounds_is_refused_by_name(lasting, query):
+    error = refused(lasting.get(f"/api/sessions?{query}"), 400, "INVALID_REQUEST", "limit")
     assert error["details"][0]["field"] == "limit"
 
 
@@ -284,7 +311,7 @@ def test_messages_page_back_from_the_end(client):
         before = f"&before={answer['messages'][0]['id']}"
 
     assert [len(page) for page in pages] == [2, 4]
-    assert sum(pages, []) == everything
+    assert [message for page in pages for message in page] == everything
 
 
 def test_what_a_session_shows_and_what_follows_its_seq_are_the_whole_answer(make_app):
@@ -321,8 +348,8 @@ def test_what_a_session_shows_and_what_follows_its_seq_are_the_whole_answer(make
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x"])
-def test_a_wrong_page_of_messages_is_refused_by_name(client, query):
-    refused(client.get(f"/api/session/{create(client)}?{query}"), 400, "INVALID_REQUEST", "limit")
+def test_a_wrong_page_of_messages_is_refused_by_name(lasting, query):
+    refused(lasting.get(f"/api/session/{create(lasting)}?{query}"), 400, "INVALID_REQUEST", "limit")
 
 
 # Changes
@@ -339,16 +366,16 @@ def test_a_wrong_page_of_messages_is_refused_by_name(client, query):
         ({"title": "both", "tools": []}, {"title": "both", "tools": []}),
     ],
 )
-def test_each_field_can_be_changed_by_itself_and_followers_are_told(client, change, shown):
-    session_id = create(client, title="old title", model="claude-3-sonnet")
-    before = client.get(f"/api/session/{session_id}").json
-    following = follow(client, session_id)
+def test_each_field_can_be_changed_by_itself_and_followers_are_told(lasting, change, shown):
+    session_id = create(lasting, title="old title", model="claude-3-sonnet")
+    before = lasting.get(f"/api/session/{session_id}").json
+    following = follow(lasting, session_id)
 
-    answer = client.patch(f"/api/session/{session_id}", json=change)
+    answer = lasting.patch(f"/api/session/{session_id}", json=change)
     event = next(following)
 
     assert answer.status_code == 200
-    after = client.get(f"/api/session/{session_id}").json
+    after = lasting.get(f"/api/session/{session_id}").json
     assert {name: after[name] for name in shown} == shown
     same = set(before) - set(shown) - {"resolved_model", "seq"}
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
@@ -389,14 +416,14 @@ def test_a_patch_of_nothing_changes_nothing_and_tells_nobody(client, app):
         {"title": "fine", "tools": "bash"},
     ],
 )
-def test_a_wrong_change_is_refused_by_name_and_changes_nothing(client, app, change):
-    session_id = create(client, title="old")
-    before = stored(app)
+def test_a_wrong_change_is_refused_by_name_and_changes_nothing(lasting, lasting_app, change):
+    session_id = create(lasting, title="old")
+    before = stored(lasting_app)
 
-    error = refused(client.patch(f"/api/session/{session_id}", json=change), 400, "INVALID_REQUEST")
+    error = refused(lasting.patch(f"/api/session/{session_id}", json=change), 400, "INVALID_REQUEST")
 
     assert error["details"][0]["field"].split(".")[0] == list(change)[-1]
-    assert stored(app) == before
+    assert stored(lasting_app) == before
 
 
 def test_tools_that_were_taken_back_are_no_longer_offered_in_the_next_turn(make_app):

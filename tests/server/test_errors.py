@@ -25,9 +25,9 @@ BODY_METHODS = {"POST", "PUT", "PATCH"}
 WRONG = {"json": [[]]}  # of no field's type
 
 
-@pytest.fixture
-def app(make_app):
-    return make_app(max_body_bytes=HUGE)
+@pytest.fixture(scope="module")
+def app(make_lasting_app):
+    return make_lasting_app(max_body_bytes=HUGE)
 
 
 def with_body(app):
@@ -137,9 +137,7 @@ def test_bytes_that_are_no_utf8_are_refused_on_every_route(app, body):
     before = stored(app)
 
     for method, address, _ in targets:
-        refused(
-            client.open(address, method=method, data=body, content_type="application/json"), 400, "INVALID_REQUEST"
-        )
+        refused(client.open(address, method=method, data=body, content_type="application/json"), 400, "INVALID_REQUEST")
 
     assert stored(app) == before
 
@@ -178,9 +176,7 @@ def test_a_route_that_takes_no_body_refuses_one_with_fields(app):
     session_id = create(client)
     before = stored(app)
 
-    error = refused(
-        client.delete(f"/api/session/{session_id}", json={"force": True}), 400, "INVALID_REQUEST", "force"
-    )
+    error = refused(client.delete(f"/api/session/{session_id}", json={"force": True}), 400, "INVALID_REQUEST", "force")
 
     assert error["details"] == [{"field": "force", "message": "unknown field"}]
     assert stored(app) == before
@@ -286,7 +282,9 @@ def test_a_wrong_query_is_refused_by_name_on_every_route(app):
                 continue
             found += 1
             address = f"{path(rule, session_id)}?{name}=%20not%20this%20"
-            response = client.open(address, method=method, json={"type": "text", "text": "x"} if method == "POST" else None)
+            response = client.open(
+                address, method=method, json={"type": "text", "text": "x"} if method == "POST" else None
+            )
             error = refused(response, 400, "INVALID_REQUEST", name)
             assert error["details"][0]["field"] == name
     assert found >= 6
@@ -295,7 +293,8 @@ def test_a_wrong_query_is_refused_by_name_on_every_route(app):
 # Faults of our own
 
 
-def test_a_fault_is_an_internal_error_without_a_trace_or_a_path(app, caplog):
+def test_a_fault_is_an_internal_error_without_a_trace_or_a_path(make_app, caplog):
+    app = make_app()
     client = app.test_client()
     session_id = create(client)
     with database(app) as connection:  # a row that the server never wrote
@@ -314,7 +313,8 @@ def test_a_fault_is_an_internal_error_without_a_trace_or_a_path(app, caplog):
     assert client.post("/api/session").status_code == 200
 
 
-def test_a_store_that_fails_makes_the_server_unavailable_and_tells_nothing_of_it(app):
+def test_a_store_that_fails_makes_the_server_unavailable_and_tells_nothing_of_it(make_app):
+    app = make_app()
     client = app.test_client()
     session_id = create(client)
     turn(client, session_id)

@@ -61,9 +61,8 @@ def _turns() -> None:
         *_counted("input", "output", "cached", "turn_ms", "crashes", "jumps"),
         sa.Column("lease_until", sa.Float, nullable=False, server_default="0"),
     )
-    op.create_index("turns_by_session", "turns", ["session_id", "id"])
-    unfinished = sa.text("state IN ('queued', 'running', 'waiting')")
-    op.create_index("turns_unfinished", "turns", ["state"], sqlite_where=unfinished, postgresql_where=unfinished)
+    op.create_index("turns_by_session", "turns", ["session_id", "state"])
+    op.create_index("turns_by_state", "turns", ["state"])
     active = sa.text("state IN ('running', 'waiting')")
     op.create_index("turns_active", "turns", ["session_id"], unique=True, sqlite_where=active, postgresql_where=active)
 

@@ -1,0 +1,319 @@
+"""Rate limits and caps (API section 8). Windows are long, so that nothing waits for one to pass."""
+
+import threading
+import uuid
+
+import pytest
+from werkzeug.test import EnvironBuilder
+
+from opencode.provider.port import Text, Usage
+from opencode.provider.scripted import Wait
+from opencode.settings import Settings
+from tests.server.talk import create, follow, refused, routes, say, stream
+
+ANNA = {"Authorization": "Bearer anna-1"}
+BERT = {"Authorization": "Bearer bert-2"}
+TOKENS = ("anna:anna-1", "bert:bert-2")
+
+
+@pytest.fixture
+def limited(make_app):
+    """Makes a client of an app whose limits are on."""
+
+    def make(**settings):
+        return make_app(rate_limit=True, **settings).test_client()
+
+    return make
+
+
+def too_many(response, setting: str) -> None:
+    refused(response, 429, "RATE_LIMIT_EXCEEDED", setting)
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert f"{response.headers['Retry-After']} s" in response.json["error"]["message"]
+    for name in ("Limit", "Remaining", "Reset"):
+        assert response.headers[f"RateLimit-{name}"].isdigit()
+
+
+def test_the_defaults_are_those_of_the_contract():
+    settings = Settings()
+
+    assert settings.rate_limit is True
+    assert (settings.rate_limit_max_requests, settings.rate_limit_window_ms) == (100, 60_000)
+    assert (settings.rate_limit_max_sessions, settings.max_streams, settings.max_turns) == (10, 100, 20)
+
+
+def test_a_hundred_requests_a_window_pass_and_then_none(limited):
+    client = limited()
+
+    left = []
+    for _ in range(100):
+        response = client.get("/api/models")
+        assert response.status_code == 200
+        assert response.headers["RateLimit-Limit"] == "100"
+        assert 0 < int(response.headers["RateLimit-Reset"]) <= 60
+        left.append(int(response.headers["RateLimit-Remaining"]))
+
+    assert left == list(range(99, -1, -1))
+    for method, address in (("GET", "/api/models"), ("POST", "/api/session"), ("GET", "/tui/state")):
+        too_many(client.open(address, method=method), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+
+
+def test_health_never_counts_and_is_never_refused(limited):
+    client = limited(rate_limit_max_requests=2)
+    for _ in range(5):
+        assert client.get("/health").status_code == client.get("/health/ready").status_code == 200
+
+    assert client.get("/api/models").status_code == client.get("/api/models").status_code == 200
+    too_many(client.get("/api/models"), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert client.get("/health").status_code == client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.parametrize(("method", "address", "status"), [("GET", "/nope", 404), ("PUT", "/api/session", 405)])
+def test_unknown_routes_and_wrong_methods_count_with_all_others(limited, method, address, status):
+    client = limited(rate_limit_max_requests=3)
+
+    assert client.get("/api/models").status_code == 200
+    for _ in range(2):
+        assert client.open(address, method=method).status_code == status
+    too_many(client.open(address, method=method), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    too_many(client.get("/api/models"), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+
+
+def test_malformed_requests_count(limited):
+    client = limited(rate_limit_max_requests=2)
+    for _ in range(2):
+        assert client.post("/api/session", data="{", content_type="application/json").status_code == 400
+    too_many(client.get("/api/models"), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+
+
+def test_preflights_do_not_count(limited):
+    client = limited(rate_limit_max_requests=1, cors_origins=("https://a.example",))
+    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+
+    for _ in range(5):
+        assert client.options("/api/session", headers=headers).status_code == 200
+    assert client.get("/api/models").status_code == 200
+    too_many(client.get("/api/models"), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert client.options("/api/session", headers=headers).status_code == 200
+
+
+def test_a_follower_that_comes_back_does_not_count(limited):
+    client = limited(rate_limit_max_requests=2)
+    session_id = create(client)
+
+    for _ in range(5):
+        assert follow(client, session_id, "?until=end", headers={"Last-Event-ID": "0"}).rest() == []
+        stream(client.get("/tui/events", headers={"Last-Event-ID": "x-1"})).close()
+    assert follow(client, session_id, "?until=end").rest() == []
+    too_many(client.get(f"/api/session/{session_id}/message"), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert follow(client, session_id, "?until=end", headers={"Last-Event-ID": "0"}).rest() == []
+
+
+def test_a_last_event_id_on_anything_but_a_stream_is_no_way_around_the_limit(limited):
+    client = limited(rate_limit_max_requests=1)
+    headers = {"Last-Event-ID": "0"}
+
+    assert client.get("/api/sessions", headers=headers).status_code == 200
+    too_many(client.get("/api/sessions", headers=headers), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    too_many(client.post("/api/session", headers=headers), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    too_many(client.get("/nope", headers=headers), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+
+
+# By owner and by address
+
+
+def at(address: str) -> dict[str, dict[str, str]]:
+    return {"environ_overrides": {"REMOTE_ADDR": address}}
+
+
+def test_requests_are_counted_by_owner_wherever_they_come_from(limited):
+    client = limited(rate_limit_max_requests=3, auth_tokens=TOKENS)
+
+    for number in range(3):
+        assert client.get("/api/models", headers=ANNA, **at(f"10.0.0.{number}")).status_code == 200
+    too_many(client.get("/api/models", headers=ANNA, **at("10.0.0.9")), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert client.get("/api/models", headers=BERT, **at("10.0.0.10")).status_code == 200
+
+
+def test_requests_are_counted_by_address_whoever_sends_them(limited):
+    client = limited(rate_limit_max_requests=2, auth_tokens=TOKENS)
+
+    for headers in (ANNA, BERT):
+        assert client.get("/api/models", headers=headers, **at("10.0.0.1")).status_code == 200
+    too_many(client.get("/api/models", headers=BERT, **at("10.0.0.1")), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert client.get("/api/models", headers=BERT, **at("10.0.0.2")).status_code == 200
+
+
+def test_local_addresses_are_counted_apart(limited):
+    client = limited(rate_limit_max_requests=1)
+
+    for address in ("127.0.0.1", "127.0.0.2", "::1"):
+        assert client.get("/api/models", **at(address)).status_code == 200
+        too_many(client.get("/api/models", **at(address)), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+
+
+def test_a_forwarded_address_counts_only_as_far_as_hops_are_trusted(limited):
+    untrusted = limited(rate_limit_max_requests=1, auth_tokens=TOKENS)
+    one_hop = limited(rate_limit_max_requests=1, auth_tokens=TOKENS, trusted_proxies=1)
+
+    def ask(client, forwarded: str, headers):
+        return client.get("/api/models", headers={**headers, "X-Forwarded-For": forwarded})
+
+    assert ask(untrusted, "1.1.1.1", ANNA).status_code == 200
+    too_many(ask(untrusted, "2.2.2.2", BERT), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    # What a client writes in front of its proxy's own entry is not believed.
+    assert ask(one_hop, "9.9.9.9, 1.1.1.1", ANNA).status_code == 200
+    too_many(ask(one_hop, "8.8.8.8, 1.1.1.1", BERT), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert ask(one_hop, "9.9.9.9, 2.2.2.2", BERT).status_code == 200
+
+
+# Sessions
+
+
+def test_ten_sessions_a_window_can_be_created(limited):
+    client = limited()
+    for _ in range(10):
+        create(client)
+
+    too_many(client.post("/api/session"), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+    assert len(client.get("/api/sessions").json["sessions"]) == 10
+    assert client.post("/api/session", **at("127.0.0.2")).status_code == 200
+
+
+def test_sessions_are_counted_by_owner(limited):
+    client = limited(rate_limit_max_sessions=1, auth_tokens=TOKENS)
+
+    assert client.post("/api/session", headers=ANNA).status_code == 200
+    too_many(client.post("/api/session", headers=ANNA, **at("10.0.0.9")), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+    assert client.post("/api/session", headers=BERT).status_code == 200
+
+
+def test_what_was_malformed_counts_as_no_session(limited):
+    client = limited(rate_limit_max_sessions=1)
+    for body in ({"surprise": 1}, {"title": 1}):
+        refused(client.post("/api/session", json=body), 400, "INVALID_REQUEST")
+
+    assert client.post("/api/session").status_code == 200
+    too_many(client.post("/api/session"), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+
+
+# Open streams
+
+
+@pytest.fixture
+def capped(limited):
+    """A client of an app where each owner may have two open streams, with a session."""
+    client = limited(max_streams=2, auth_tokens=TOKENS)
+    return client, create(client, ANNA)
+
+
+def test_open_streams_of_every_kind_are_capped_by_owner(capped):
+    client, session_id = capped
+    first = follow(client, session_id, headers=ANNA)
+    second = stream(client.get("/tui/events", headers=ANNA))
+
+    for address in (f"/api/session/{session_id}/message", "/tui/events"):
+        too_many(client.get(address, headers=ANNA), "OPENCODE_MAX_STREAMS")
+        too_many(client.get(address, headers={**ANNA, "Last-Event-ID": "0"}), "OPENCODE_MAX_STREAMS")
+    too_many(
+        client.post(f"/api/session/{session_id}/message", json={"content": "x"}, headers=ANNA), "OPENCODE_MAX_STREAMS"
+    )
+    assert client.get(f"/api/session/{session_id}", headers=ANNA).json["message_count"] == 0
+    # Another owner has streams of its own, and one that closes makes room.
+    stream(client.get("/tui/events", headers=BERT)).close()
+    first.close()
+    third = follow(client, session_id, headers=ANNA)
+    second.close()
+    third.close()
+
+
+def test_a_stream_that_has_ended_or_was_refused_takes_no_room(capped):
+    client, session_id = capped
+    for _ in range(3):
+        say(client, session_id, headers=ANNA).rest()
+        follow(client, session_id, "?until=end", headers=ANNA).rest()
+        client.post(
+            f"/api/session/{session_id}/message", json={"content": "x"}, headers={**ANNA, "Accept": "application/json"}
+        )
+        refused(client.get("/api/session/ses_no/message", headers=ANNA), 404, "SESSION_NOT_FOUND")
+        refused(client.get(f"/api/session/{session_id}/message?after=9999", headers=ANNA), 400, "INVALID_REQUEST")
+        refused(client.get(f"/api/session/{session_id}/message?turn=no", headers=ANNA), 404, "NOT_FOUND")
+        assert client.head(f"/api/session/{session_id}/message", headers=ANNA).status_code == 200
+        assert client.head("/tui/events", headers=ANNA).status_code == 200
+
+    streams = [follow(client, session_id, headers=ANNA) for _ in range(2)]
+    too_many(client.get("/tui/events", headers=ANNA), "OPENCODE_MAX_STREAMS")
+    for own in streams:
+        own.close()
+
+
+@pytest.mark.parametrize("address", ["/api/session/{}/message", "/tui/events"])
+def test_a_client_that_leaves_before_the_first_byte_takes_no_room(capped, address):
+    client, session_id = capped
+    for _ in range(5):
+        started = []
+        environ = EnvironBuilder(address.format(session_id), headers=ANNA).get_environ()
+        body = client.application(environ, lambda *head, started=started: started.append(head))
+        assert started[0][0] == "200 OK"
+        body.close()
+
+
+def test_a_stream_that_is_closed_twice_makes_room_once(capped):
+    client, session_id = capped
+    response = client.get(f"/api/session/{session_id}/message", headers=ANNA)
+    response.close()
+    response.close()
+
+    streams = [follow(client, session_id, headers=ANNA) for _ in range(2)]
+    too_many(client.get("/tui/events", headers=ANNA), "OPENCODE_MAX_STREAMS")
+    for own in streams:
+        own.close()
+
+
+# Running turns
+
+
+def test_running_turns_are_capped_by_owner(make_app):
+    going = threading.Event()
+    app = make_app([[Text("a"), Wait(going), Usage(1, 1)]], rate_limit=True, max_turns=1, auth_tokens=TOKENS)
+    client = app.test_client()
+    first, second, other = create(client, ANNA), create(client, ANNA), create(client, BERT)
+    opened = say(client, first, headers=ANNA)
+    opened.until("text")
+
+    too_many(client.post(f"/api/session/{second}/message", json={"content": "x"}, headers=ANNA), "OPENCODE_MAX_TURNS")
+    assert say(client, other, headers=BERT).until("text")
+    going.set()
+    opened.rest()
+    assert client.get(f"/api/session/{second}", headers=ANNA).json["message_count"] == 0
+    # The turn's thread may need a moment to end after its `done` was seen: asking for abort waits for that.
+    client.post(f"/api/session/{first}/abort", headers=ANNA)
+    app.extensions["opencode"].sessions.runner.count("anna")
+
+
+def test_off_lifts_limits_and_caps(make_app):
+    client = make_app(
+        rate_limit=False, rate_limit_max_requests=1, rate_limit_max_sessions=1, max_streams=1, max_turns=1
+    ).test_client()
+    sessions = [create(client) for _ in range(4)]
+    followers = [follow(client, session_id) for session_id in sessions]
+
+    for session_id in sessions:
+        assert say(client, session_id).rest()[-1].name == "done"
+    for own in followers:
+        own.close()
+    assert client.get("/nope").status_code == 404
+    assert "RateLimit-Limit" not in client.get("/api/models").headers
+
+
+def test_every_route_but_health_is_limited(make_app):
+    app = make_app(rate_limit=True, rate_limit_max_requests=1)
+    client = app.test_client()
+    assert client.get("/api/models").status_code == 200
+
+    for method, rule, _ in routes(app):
+        address = rule.replace("<session_id>", uuid.uuid4().hex).replace("<", "").replace(">", "")
+        if rule.startswith("/health"):
+            assert client.open(address, method=method).status_code == 200
+        else:
+            too_many(client.open(address, method=method), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
