@@ -61,6 +61,8 @@ def check(record: Record) -> list[str]:
         found += whole(turn) or said(turn)
         found += tools(turn, record.work)
     for snapshot in record.snapshots:
+        if found:
+            break
         found += joins(snapshot, record.replay)
     found += once(record.ledger, record.replay)
     return [f"{record.name}: {line}" for line in found]

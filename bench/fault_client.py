@@ -66,7 +66,7 @@ class Reader:
             return
         if event.name == "resync" or event.seq > self.last + 1:
             self._fault(f"{event.name} {event.id} came after event {self.last}")
-            raise Malformed("a gap")
+            raise Malformed(f"{self._who}: {event.name} {event.id} {event.lines} after event {self.last}")
         if event.seq <= self.last:
             before = self.events[event.seq - 1]
             if (before.name, before.lines) != (event.name, event.lines):
@@ -85,6 +85,8 @@ class Reader:
                     if not repeats and event.id is not None and event.name != "resync" and event.seq <= self.last:
                         self._fault(f"event {event.id} came again after {self.last}")
                     self.take(event)
+                    if event.id is None and (rest := stream.rest()):
+                        self._fault(f"after {event.name} without an id came {rest[0]}")
         except TimeoutError:
             self._fault(f"nothing came for {_SILENCE_S:g} s after event {self.last}, no heartbeat either")
             return False
@@ -130,8 +132,8 @@ class Conversation:
         self.turns = 0
         self._rng = random.Random(f"{seed}/{name}")
         self._cuts = cuts
-        self._ledger = server.ledgers / name
-        self._ledger.touch()
+        self.ledger = server.ledgers / name
+        self.ledger.touch()
         self.record.work = server.work
         answer = persistently(self.client, patience, "POST", "/api/session", {}, {"Idempotency-Key": f"{name}"})
         self.session = answer.json["session_id"]
@@ -157,7 +159,7 @@ class Conversation:
         self.turns += 1
         name = f"{self.record.name}.{self.turns}"
         steps = steps or self._rng.randint(1, 4)
-        content = fault_plan.prompt(name, steps, str(self._ledger), cuts=self._cuts)
+        content = fault_plan.prompt(name, steps, str(self.ledger), cuts=self._cuts)
         self.record.prompts.append(content)
         body = json.dumps({"content": content}).encode()
         done = sum(event.name == "done" for event in self.poster.events)
@@ -234,4 +236,4 @@ class Conversation:
             return
         with stream:
             self.record.replay = stream.rest()
-        self.record.ledger = self._ledger.read_text().split()
+        self.record.ledger = self.ledger.read_text().split()

@@ -83,7 +83,7 @@ class Target(Server):
             raise AssertionError(f"it ended with {self._process.returncode}\n{self.output()[-4000:]}")
         return self.worker() is not None and self._answers()
 
-    def kill(self, what):
+    def strike(self, what):
         """SIGKILL to the `worker`, the `master` or `both`; the processes below the worker, which have to follow."""
         worker, below = self.worker(), {}
         if worker is not None:

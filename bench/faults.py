@@ -95,10 +95,8 @@ class Lane:
             talk.stop()
         self._join(posters)
         self._finished.set()
-        self.server.restart()
-        self._join(watchers)
-        # Every session is usable after all this.
-        self._join([self._thread(talk.ask) for talk in talks])
+        # Every session is usable after all this; those who look see it begin, and end.
+        self._join([*(self._thread(talk.ask) for talk in talks), *watchers])
         for talk in talks:
             talk.watcher.events[:] = talk.watcher.events + talk.poster.events[talk.watcher.last :]
         self.server.restart()
@@ -114,7 +112,7 @@ class Lane:
         early = self._rng.random() < 0.12
         self._patience.pause(self._rng.uniform(0.0, 1.5) if early else self._rng.uniform(*_BETWEEN_S))
         what = self._rng.choice(("worker", "worker", "worker", "master", "both"))
-        below = self.server.kill(what)
+        below = self.server.strike(what)
         self.counts.numbers[f"kills of {what}"] += 1
         if what != "worker":
             self.server.up()

@@ -23,7 +23,17 @@ _OFF = {"off", "false", "no", "0"}
 _CONFIG_FILE = "opencode.toml"
 #: What `opencode.toml` in the served directory may not set: the agent itself can write that file.
 NOT_FROM_PROJECT = frozenset(
-    {"host", "directory", "project_roots", "data_dir", "database_url", "script", "permission", "rate_limit"}
+    {
+        "host",
+        "directory",
+        "project_roots",
+        "data_dir",
+        "database_url",
+        "script",
+        "permission",
+        "rate_limit",
+        "shared_shell",
+    }
     | {"auth", "auth_tokens", "allowed_hosts", "public_url", "trusted_proxies", "cors_origins", "cors_credentials"}
     | {"anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"}
     | {"rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"}
@@ -153,6 +163,12 @@ class Settings(BaseModel):
     max_streams: int = _env("OPENCODE_MAX_STREAMS", 100, "open streams an owner", "a whole number", gt=0)
     max_turns: int = _env("OPENCODE_MAX_TURNS", 20, "running turns an owner", "a whole number", gt=0)
     max_body_bytes: int = _env("OPENCODE_MAX_BODY_BYTES", 1_000_000, "largest body of a request", "bytes", ge=1024)
+    shared_shell: Switch = _env(
+        "OPENCODE_SHARED_SHELL",
+        False,
+        "owners trust one another: each one's `bash` reaches the others' files",
+        "on or off",
+    )
     permission: Rules = _env(
         "OPENCODE_PERMISSION",
         {},

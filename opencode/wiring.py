@@ -1,7 +1,7 @@
 """The composition root: the only module that names concrete adapters."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from opencode.provider.models import ModelNames, choose_default
 from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider
 from opencode.provider.scripted import Scripted
-from opencode.records import Session, Turn
+from opencode.records import Turn
 from opencode.session.directories import Directories
 from opencode.session.log import EventLog
 from opencode.session.pen import Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import conversation
-from opencode.session.resume import Start, draft_of, where
+from opencode.session.resume import Start, draft_of, unfolded, where
 from opencode.session.runner import Runner
 from opencode.session.service import SessionService
 from opencode.session.tui import Screens
@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 #: Messages of a session that a model is told; older ones are left out.
 _HISTORY_MESSAGES = 400
-_READ_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,8 @@ class _Work:
         settings = self.settings
         session, messages, _older = self.store.snapshot(turn.owner, turn.session_id, limit=_HISTORY_MESSAGES)
         draft = draft_of(turn, next(message for message in messages if message.id == turn.message_id))
-        start = where(draft, self._unfolded(session), turn.id) if turn.attempt > 1 else Start()
+        frames = unfolded(self.store, session.id, session.folded_seq)
+        start = where(draft, frames, turn.id) if turn.attempt > 1 else Start()
         TurnLoop(
             session=session,
             turn=turn,
@@ -144,13 +144,6 @@ class _Work:
             limits=Limits(settings.max_steps, settings.max_tokens, settings.turn_timeout_s),
             start=start,
         ).run()
-
-    def _unfolded(self, session: Session) -> Iterator[bytes]:
-        """The frames that the stored messages do not contain yet."""
-        after = session.folded_seq
-        while found := self.store.read(session.id, after, _READ_BYTES):
-            yield from found
-            after += len(found)
 
 
 def _warm(models: ModelNames) -> None:

@@ -41,6 +41,7 @@ class Apps:
             "data_dir": data_dir,
             "model": "scripted/script",
             "rate_limit": False,
+            "shared_shell": True,
         }
         return Settings.model_validate(own | settings)
 

@@ -155,6 +155,7 @@ class Stream:
             if chunk is None:
                 self._ended = True
                 self._ready += self._parser.end()
+                self.close()
                 continue
             self._ready += self._parser.feed(chunk)
             if self._parser.comments:

@@ -50,6 +50,23 @@ def parse_tokens(entries: tuple[str, ...]) -> tuple[Token, ...]:
     return tokens
 
 
+def tokens_of(settings: Settings) -> tuple[Token, ...]:
+    """The configured tokens.
+
+    Raises:
+        SettingsError: see `parse_tokens`; or they name several owners, who could reach one another's files by `bash`.
+    """
+    tokens = parse_tokens(settings.auth_tokens)
+    owners = sorted({token.owner for token in tokens})
+    if len(owners) > 1 and not settings.shared_shell:
+        raise SettingsError(
+            f"The tokens name several owners ({', '.join(owners)}), and the `bash` of one reaches the files of all."
+            " Where they trust one another set OPENCODE_SHARED_SHELL=on; else start a server for each, under a user of"
+            " its own."
+        )
+    return tokens
+
+
 def _token(entry: str, number: int) -> Token:
     name, scopes, secret = DEFAULT_OWNER, "+".join(SCOPES), entry
     fields = entry.split(":")
@@ -76,7 +93,7 @@ class Guard:
                 " whoever looks at it: name the origins, or leave the credentials off."
             )
         self._auth = settings.auth_on
-        self._tokens = parse_tokens((*settings.auth_tokens, *filter(None, [extra_token])))
+        self._tokens = (*tokens_of(settings), *parse_tokens(tuple(filter(None, [extra_token]))))
         self._public = urlsplit(settings.public_url) if settings.public_url else None
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
         self._trusts_scheme = bool(self._public) or settings.trusted_proxies > 0

@@ -43,8 +43,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         services = build_services(settings, environment())
     settings = services.settings
     token = secrets.token_urlsafe(24) if settings.auth_on and not settings.auth_tokens else None
-    if token is not None:
-        # Once, and not through the log: logs are kept and passed on.
+    if token is not None and "FLASK_RUN_FROM_CLI" in environment():
+        # Under gunicorn the banner says it. Not through the log: logs are kept and passed on.
         sys.stderr.write(f"\nThe token of this server: {token}\nOPENCODE_AUTH_TOKENS sets lasting ones.\n\n")
     guard = Guard(settings, extra_token=token)
     app = Flask(__name__, static_folder=None)

@@ -144,7 +144,14 @@ class Limits:
         """`RateLimit-*` as the IETF draft has them: `Reset` in seconds from now."""
         current = self.limiter.current_limit if self._on else None
         if current is not None:
-            response.headers["RateLimit-Limit"] = str(current.limit.amount)
-            response.headers["RateLimit-Remaining"] = str(max(0, current.remaining))
-            response.headers["RateLimit-Reset"] = str(_seconds_until(current.reset_at))
+            amount, left, reset_at = current.limit.amount, current.remaining, float(current.reset_at)
+        elif self._on and response.status_code == TooMany.status:
+            # What flask-limiter did not look at: a request without a route, or one that does not count.
+            stats = self.limiter.limiter.get_window_stats(self._item, address_key(), "global")
+            amount, left, reset_at = self._item.amount, stats.remaining, stats.reset_time
+        else:
+            return response
+        response.headers["RateLimit-Limit"] = str(amount)
+        response.headers["RateLimit-Remaining"] = str(max(0, left))
+        response.headers["RateLimit-Reset"] = str(_seconds_until(reset_at))
         return response

@@ -84,7 +84,7 @@ def _follow(session_id: str, query: schemas.FollowQuery) -> Following | None:
     live = query.until is None
     # It goes before the address' `after`: a browser reconnects with both, and the address has grown stale.
     header = request.headers.get("Last-Event-ID", "")
-    seen = int(header) if header.isascii() and header.isdigit() else None
+    seen = int(header[:_DIGITS]) if header.isascii() and header.isdigit() else None
     if query.turn is not None:
         turn = sessions().turn(owner(), session_id, query.turn)
         if turn.last_seq is not None and (seen or 0) >= turn.last_seq:

@@ -101,6 +101,8 @@ def _success(contract: Contract) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if contract.answer is not None:
         content["application/json"] = {"schema": _ref(contract.answer)}
+    elif contract.streams is None:
+        content["application/json"] = {"schema": {"type": "object"}}
     if contract.streams is not None:
         item = {"$ref": f"#/components/schemas/{contract.streams.capitalize()}Event"}
         content["text/event-stream"] = {"schema": {"type": "string"}, "itemSchema": item}

@@ -4,11 +4,12 @@ import re
 from typing import Any
 
 import orjson
+from gunicorn.errors import AppImportError
 from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 from werkzeug.exceptions import BadRequest
 
-from opencode.errors import InvalidRequest
+from opencode.errors import InvalidRequest, OpenCodeError
 from opencode.server.errors import envelope
 
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
@@ -45,6 +46,13 @@ class _Reader:
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """Runs the app in greenlets."""
+
+    def load_wsgi(self) -> None:
+        """Load the app. What stops it is said in its own words: a busy data folder is no crash."""
+        try:
+            super().load_wsgi()
+        except OpenCodeError as exc:
+            raise AppImportError(f"Error: {exc}") from None
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         req.body.reader = _Reader(req.body.reader)

@@ -16,7 +16,7 @@ from opencode.records import Session, Turn, Usage
 from opencode.session import events
 from opencode.session.asking import Answer, Asking
 from opencode.session.diff import TOO_LARGE
-from opencode.session.pen import Pen
+from opencode.session.pen import Draft, Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import answers, system_prompt
 from opencode.session.resume import Start
@@ -31,11 +31,11 @@ _DIFF_BYTES = 1_000_000
 OUT_OF_TIME = "out of time"
 #: How it says that the server stops and the turn is to go on at its next start.
 HANDED_BACK = "handed back"
-_UNFINISHED = ("pending", "running")
+UNFINISHED = ("pending", "running")
 _STOPPED = ToolOutcome("Stopped before it was done: the turn was aborted.", is_error=True)
-_UNKNOWN = ToolOutcome("Interrupted when the server ended; its outcome is unknown.", is_error=True)
+UNKNOWN = ToolOutcome("Interrupted when the server ended; its outcome is unknown.", is_error=True)
 _MALFORMED_CHARS = 200
-_NOT_RUN = ToolOutcome("Not run: the turn ended before it.", is_error=True)
+NOT_RUN = ToolOutcome("Not run: the turn ended before it.", is_error=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,12 @@ class TurnLoop:
             raise self._limit("OPENCODE_MAX_TOKENS", f"{self.limits.tokens} tokens")
 
     def _unfinished(self) -> list[dict[str, Any]]:
-        return [part for part in self.pen.draft.parts if part["status"] in _UNFINISHED]
+        return [part for part in self.pen.draft.parts if part["status"] in UNFINISHED]
 
     def _take_up(self, part: dict[str, Any]) -> None:
         """A call that an earlier attempt left: run it, unless it had begun. What may have acted is never run twice."""
         if part["status"] == "running":
-            self.pen.write(self._result(part, _UNKNOWN), fold=True)
+            self.pen.write(self._result(part, UNKNOWN), fold=True)
         else:
             self._call(part)
 
@@ -179,21 +179,12 @@ class TurnLoop:
         except Cancelled as cancelled:
             if part["status"] == "pending" and cancelled.reason == HANDED_BACK:
                 raise
-            outcome = _UNKNOWN if cancelled.reason == HANDED_BACK else _STOPPED
+            outcome = UNKNOWN if cancelled.reason == HANDED_BACK else _STOPPED
         self.pen.write(self._result(part, outcome), changes=self._file_changes(context), fold=True)
         self.cancel.check()
 
     def _result(self, part: dict[str, Any], outcome: ToolOutcome) -> events.ToolResult:
-        part["status"] = "error" if outcome.is_error else "completed"
-        part["result"] = outcome.content
-        self.pen.draft.touch(part)
-        return events.ToolResult(
-            turn_id=self.turn.id,
-            result=outcome.content,
-            tool=part["tool"],
-            call_id=part["call_id"],
-            is_error=outcome.is_error,
-        )
+        return result(self.turn.id, self.pen.draft, part, outcome)
 
     def _outcome(self, part: dict[str, Any], context: ToolContext) -> ToolOutcome:
         tool = part["tool"]
@@ -227,7 +218,7 @@ class TurnLoop:
 
     def _end(self, status: Status, error: TurnError | None, duration_ms: int) -> None:
         bodies: list[Any] = [
-            self._result(part, _NOT_RUN) for part in self.pen.draft.parts if part["status"] in _UNFINISHED
+            self._result(part, NOT_RUN) for part in self.pen.draft.parts if part["status"] in UNFINISHED
         ]
         spent = self.pen.draft.usage
         usage = Usage(spent.input, spent.output, spent.cached, duration_ms)
@@ -248,6 +239,16 @@ class TurnLoop:
             usage={"input": usage.input, "output": usage.output, "cached": usage.cached},
             events=seq - self.turn.first_seq + 1,
         ).body()
+
+
+def result(turn_id: str, draft: Draft, part: dict[str, Any], outcome: ToolOutcome) -> events.ToolResult:
+    """The end of a call: kept in its part of the message, and told."""
+    part["status"] = "error" if outcome.is_error else "completed"
+    part["result"] = outcome.content
+    draft.touch(part)
+    return events.ToolResult(
+        turn_id=turn_id, result=outcome.content, tool=part["tool"], call_id=part["call_id"], is_error=outcome.is_error
+    )
 
 
 def _kept(content: bytes | None) -> bytes | None:

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from opencode.changes import ActivateTurn, EndTurn, QueueTurn, RememberKey, StartTurn, UpdateSession
 from opencode.clock import timestamp
-from opencode.errors import IdempotencyConflict, KeyTaken, SessionBusy, StaleAttempt, StoreError
+from opencode.errors import IdempotencyConflict, KeyTaken, SessionBusy, SessionNotFound, StaleAttempt, StoreError
 from opencode.ids import new_id
 from opencode.records import Message, RememberedKey, Session, Turn
 from opencode.session.events import Done, Error, Event, TurnStart
 from opencode.session.log import EventLog
+from opencode.session.resume import draft_of, unfolded, where
 from opencode.session.runner import Runner
+from opencode.session.turn import NOT_RUN, UNFINISHED, UNKNOWN, result
 from opencode.storage.port import Append, Store
 
 log = logging.getLogger(__name__)
@@ -123,7 +125,7 @@ class Turns:
             claimed = self._store.claim(turn, crashed=False, lease_until=self._runner.lease())
             if claimed is None:
                 return False
-            self._log.append(ending(claimed, "aborted", None))
+            self._log.append(self._ending(claimed, "aborted", None))
             return True
         begin = ActivateTurn(turn, *_messages(turn), lease_until=0.0, ends=True)
 
@@ -160,7 +162,9 @@ class Turns:
         if claimed.crashes >= self._max_attempts:
             log.warning("turn %s: its server died under it %d times", turn.id, claimed.crashes)
             message = f"The server died {claimed.crashes} times while this turn was running; it is not tried again."
-            self._log.append(ending(claimed, "failed", Error(turn_id=turn.id, message=message, code=_INTERRUPTED)))
+            self._log.append(
+                self._ending(claimed, "failed", Error(turn_id=turn.id, message=message, code=_INTERRUPTED))
+            )
             self.next_in(turn.session_id)
             return
         log.info("turn %s goes on, attempt %d", turn.id, claimed.attempt)
@@ -191,8 +195,8 @@ class Turns:
             try:
                 current = self._store.turn(turn.session_id, turn.id)
                 if current is not None and current.attempt == turn.attempt and current.ended_at is None:
-                    self._log.append(ending(current, "failed", error))
-            except StaleAttempt:
+                    self._log.append(self._ending(current, "failed", error))
+            except (StaleAttempt, SessionNotFound):
                 pass
             except StoreError:
                 return  # not back yet; the next tick tries again
@@ -201,17 +205,32 @@ class Turns:
             self.next_in(turn.session_id)
         self.take_up_all()
 
+    def _ending(self, turn: Turn, status: Literal["aborted", "failed"], error: Error | None) -> Append:
+        """The end of a turn that nobody works on any more: results for its open calls, `error` if any, and `done`.
+
+        Its message gets all that the log shows of it, as if its own attempt had ended it.
+        """
+        message = self._store.message(turn.session_id, turn.message_id)
+        if message is None:
+            raise SessionNotFound(turn.session_id)
+        draft = draft_of(turn, message)
+        folded_seq = self._store.get(turn.owner, turn.session_id).folded_seq
+        where(draft, unfolded(self._store, turn.session_id, folded_seq), turn.id, last="completed")
+        bodies: list[Any] = [
+            result(turn.id, draft, part, UNKNOWN if part["status"] == "running" else NOT_RUN).body()
+            for part in draft.parts
+            if part["status"] in UNFINISHED
+        ]
+        if error is not None:
+            bodies.append(error.body())
+        bodies.append(lambda seq: _done(turn, status, seq))
+        end = EndTurn(turn.id, turn.message_id, turn.session_id, status, error.code if error else None, turn.usage)
+        # The guard lets a running turn's attempt end it; a queued one was claimed before.
+        changes = (*draft.take_changes(turn.id), end)
+        return Append(turn.session_id, bodies, changes, turn=(turn.id, turn.attempt), folds=True)
+
 
 _INTERRUPTED = "TURN_INTERRUPTED"
-
-
-def ending(turn: Turn, status: Literal["aborted", "failed"], error: Error | None) -> Append:
-    """The end of a turn that nobody works on any more: `error`, where there is one, and `done`."""
-    bodies: list[Any] = [] if error is None else [error.body()]
-    end = EndTurn(turn.id, turn.message_id, turn.session_id, status, error.code if error else None, turn.usage)
-    bodies.append(lambda seq: _done(turn, status, seq))
-    # The guard lets a running turn's attempt end it; a queued one was claimed before.
-    return Append(turn.session_id, bodies, (end,), turn=(turn.id, turn.attempt), folds=True)
 
 
 def _done(turn: Turn, status: Literal["aborted", "failed"], seq: int) -> bytes:

@@ -18,8 +18,11 @@ log = logging.getLogger(__name__)
 #: How long a second process waits for the store: after a killed master its orphan worker lives about a second.
 LOCK_PATIENCE_S = 5.0
 _LOCK_POLL_S = 0.05
-#: Our own writers wait for one another by a lock in Python; this only covers a foreign reader such as `sqlite3`.
-_BUSY_TIMEOUT_MS = 1000
+#: Our own writers wait for one another by a lock in Python. While another program (such as `sqlite3`) holds the store,
+#: a write waits this long, in Python too: in the driver's C code no other greenlet would run meanwhile.
+_FOREIGN_PATIENCE_S = 1.0
+_FOREIGN_POLL_S = 0.02
+_BUSY_TIMEOUT_MS = 20
 #: Reads are short; beyond these connections a reader waits.
 _POOL_SIZE = 8
 _POOL_OVERFLOW = 24
@@ -96,12 +99,23 @@ def open_engine(url: str, *, durability: str) -> Engine:
         cursor.close()
 
     # The driver's own transaction control begins late and ends early; SQLAlchemy's documentation gives this way out.
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+    sa.event.listen(engine, "begin", _begin)
 
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
+    deadline = time.monotonic() + _FOREIGN_PATIENCE_S
+    while True:
+        try:
+            connection.exec_driver_sql(f"BEGIN {mode}")
+        except sa.exc.OperationalError as exc:
+            if "locked" not in str(exc.orig) or time.monotonic() > deadline:
+                raise
+            time.sleep(_FOREIGN_POLL_S)
+        else:
+            return
 
 
 def migrate(engine: Engine) -> None:

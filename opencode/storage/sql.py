@@ -14,7 +14,7 @@ from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
 from opencode.storage import apply, port
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
-from opencode.storage.queries import Queries
+from opencode.storage.queries import Queries, translated
 from opencode.storage.schema import permissions, sessions, turns
 
 #: Last numbers kept in memory, so that an append need not ask; forgetting them costs a look-up each.
@@ -63,7 +63,7 @@ class SqlStore(Queries):
                 # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
                 self._last_seqs.clear()
                 if isinstance(exc, SQLAlchemyError):
-                    raise StoreError(f"the store failed: {type(exc).__name__}") from exc
+                    raise translated(exc) from exc
                 raise
 
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:

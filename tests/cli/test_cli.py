@@ -50,7 +50,7 @@ def test_version_is_the_packages(opencode):
 
 
 def test_help_of_serve_shows_every_flag(opencode):
-    said = opencode("serve", "--help").stdout
+    said = " ".join(opencode("serve", "--help").stdout.split())
 
     for flag in ("--host", "--port", "--auth / --no-auth", "--workers", "--model", "--cors", "--allow-host"):
         assert flag in said
@@ -127,7 +127,10 @@ def test_a_malformed_setting_is_named_with_its_form(opencode, words, variables, 
     [
         ('log_level = "loud"', r"opencode\.toml must be debug, info, warning or error .*not 'loud'"),
         ("max_steps = ", r"opencode\.toml is not valid TOML"),
-        ("auth = false", r"opencode\.toml: auth cannot be set here, since tools can write this file\. Set OPENCODE_AUTH"),
+        (
+            "auth = false",
+            r"opencode\.toml: auth cannot be set here, since tools can write this file\. Set OPENCODE_AUTH",
+        ),
     ],
     ids=["wrong value", "no TOML", "opens the door"],
 )

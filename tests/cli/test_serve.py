@@ -17,7 +17,7 @@ def server(tmp_path_factory):
     work.mkdir()
     # Were the served directory a place to import from, this file would stop the server.
     (work / "json.py").write_text("raise SystemExit('the served directory was imported from')\n")
-    (work / "opencode.toml").write_text("max_steps = 7\nno_such_setting = 1\n")
+    (work / "opencode.toml").write_text('log_level = "info"\nno_such_setting = 1\n')
     server = Server.serve(home, "--auth", "--model", "demo/guide", OPENCODE_MODEL="openai/x", OPENCODE_NONSENSE="1")
     try:
         yield server.start().ready()

@@ -106,7 +106,7 @@ def test_no_ring_is_lost_while_threads_come_and_go(bus):
     ringing = threading.Event()
 
     def listen():
-        for _ in range(200):
+        for _ in range(60):
             ear = bus.subscribe("ses_1")
             heard.append(ear.wait(DEADLINE_S))
             ear.close()
@@ -118,7 +118,7 @@ def test_no_ring_is_lost_while_threads_come_and_go(bus):
         bus.ring("ses_1")
         ringing.wait(0)
 
-    assert heard == [True] * 800
+    assert heard == [True] * 240
 
 
 def test_a_topic_that_nobody_listens_to_any_more_leaves_nothing_behind(bus):

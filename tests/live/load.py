@@ -49,7 +49,9 @@ class Load:
     @property
     def at_once(self):
         """How many streams were between their first and their last text at the same moment, at the most."""
-        steps = sorted([(first, 1) for first, _ in self._marks.values()] + [(last, -1) for _, last in self._marks.values()])
+        steps = sorted(
+            [(first, 1) for first, _ in self._marks.values()] + [(last, -1) for _, last in self._marks.values()]
+        )
         most = now = 0
         for _, step in steps:
             now += step

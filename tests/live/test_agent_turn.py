@@ -143,7 +143,9 @@ def test_what_a_broken_answer_has_said_is_void_in_the_next_attempt(client, wire,
 
 def test_a_refused_key_is_named_by_its_variable_and_shown_nowhere(client, server, wire, model):
     # Given a provider that repeats the key in its refusal
-    key, variable = (OPENAI_KEY, "OPENAI_API_KEY") if model.startswith("openai") else (ANTHROPIC_KEY, "ANTHROPIC_API_KEY")
+    key, variable = (
+        (OPENAI_KEY, "OPENAI_API_KEY") if model.startswith("openai") else (ANTHROPIC_KEY, "ANTHROPIC_API_KEY")
+    )
     kind = "invalid_request_error" if model.startswith("openai") else "authentication_error"
     refusal = {"status": 401, "type": kind, "message": f"Incorrect API key provided: {key}."}
     prompt = wire.script([[{"refuse": refusal}]])
@@ -157,5 +159,9 @@ def test_a_refused_key_is_named_by_its_variable_and_shown_nowhere(client, server
     assert error["code"] == "PROVIDER_AUTH"
     assert variable in error["message"]
     assert events[-1].data["status"] == "failed"
-    seen = [str(error), server.output(), *(str(client.call("GET", f"/api/{path}").data) for path in ("models", f"session/{session}"))]
+    seen = [
+        str(error),
+        server.output(),
+        *(str(client.call("GET", f"/api/{path}").data) for path in ("models", f"session/{session}")),
+    ]
     assert not any(key in text for text in seen)

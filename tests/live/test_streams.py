@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -266,8 +267,7 @@ def test_asked_to_end_during_a_turn_the_server_lets_it_end_and_then_goes(own, go
 def lives(pid):
     """Whether a process runs; one that has ended and that nobody has waited for does not."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
 
@@ -278,5 +278,3 @@ def refuses(server):
     except OSError:
         return True
     return False
-
-

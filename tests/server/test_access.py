@@ -42,6 +42,24 @@ def test_tokens_that_are_set_turn_authentication_on(app):
     refused(app.test_client().get("/api/sessions"), 401, "UNAUTHORIZED")
 
 
+@pytest.mark.parametrize("headers", [{}, bearer("wrong")])
+def test_without_a_right_token_every_route_but_the_open_ones_is_closed(app, headers):
+    client = app.test_client()
+    session_id = create(client, bearer(ANNA))
+    before = stored(app)
+    closed = 0
+    for method, rule, _ in routes(app):
+        response = client.open(path(rule, session_id), method=method, headers=headers)
+        if rule in OPEN:
+            assert response.status_code == 200, rule
+            continue
+        closed += 1
+        refused(response, 401, "UNAUTHORIZED")
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert closed >= 15
+    assert stored(app) == before
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -61,23 +79,12 @@ def test_tokens_that_are_set_turn_authentication_on(app):
         {"X-Token": ANNA},
     ],
 )
-def test_without_a_right_token_every_route_but_the_open_ones_is_closed(app, headers):
-    client = app.test_client()
-    session_id = create(client, bearer(ANNA))
-    before = stored(app)
+def test_what_is_no_right_token_lets_nobody_in(app, headers):
     encoded = {name: value.encode().decode("latin-1") for name, value in headers.items()}
-    closed = 0
-    for method, rule, _ in routes(app):
-        response = client.open(path(rule, session_id), method=method, headers=encoded)
-        if rule in OPEN:
-            assert response.status_code == 200, rule
-            continue
-        closed += 1
-        error = refused(response, 401, "UNAUTHORIZED")
-        assert response.headers["WWW-Authenticate"].startswith("Bearer")
-        assert ANNA not in error["message"]
-    assert closed >= 15
-    assert stored(app) == before
+
+    error = refused(app.test_client().get("/api/sessions", headers=encoded), 401, "UNAUTHORIZED")
+
+    assert ANNA not in error["message"]
 
 
 def test_a_token_in_the_address_or_a_cookie_lets_nobody_in(app):
@@ -244,16 +251,20 @@ def test_this_machine_may_call_without_a_token(local, peer):
     assert local.get("/api/sessions", environ_overrides={"REMOTE_ADDR": peer}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "peer", ["192.168.1.2", "10.0.0.1", "8.8.8.8", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0", "", "x"]
-)
-def test_nobody_else_may(local_app, local, peer):
+def test_without_a_token_every_route_but_health_is_for_this_machine(local_app, local):
     for method, rule, _ in routes(local_app):
-        response = local.open(path(rule), method=method, environ_overrides={"REMOTE_ADDR": peer})
+        response = local.open(path(rule), method=method, environ_overrides={"REMOTE_ADDR": "192.168.1.2"})
         if rule.startswith("/health"):
             assert response.status_code == 200
         else:
             refused(response, 403, "FORBIDDEN", "OPENCODE_AUTH_TOKENS")
+
+
+@pytest.mark.parametrize(
+    "peer", ["192.168.1.2", "10.0.0.1", "8.8.8.8", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0", "", "x"]
+)
+def test_nobody_else_may(local, peer):
+    refused(local.get("/api/sessions", environ_overrides={"REMOTE_ADDR": peer}), 403, "FORBIDDEN")
 
 
 FORWARDED = ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
@@ -301,19 +312,26 @@ def test_localhost_and_addresses_cannot_be_rebound_and_are_fine(local, host):
     assert local.get("/api/sessions", headers={"Host": host}).status_code == 200
 
 
+def test_any_other_name_is_refused_on_every_route_but_health(local_app, local):
+    for method, rule, _ in routes(local_app):
+        response = local.open(path(rule), method=method, headers={"Host": "evil.example"})
+        if rule.startswith("/health"):
+            assert response.status_code == 200, rule
+        else:
+            refused(response, 403, "FORBIDDEN", "Host")
+
+
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:3000", "localhost.evil.example", "127.0.0.1.evil.example", "notlocalhost",
      "local host", "localhost,evil.example", "a@b", "[::1", "2130706433", "0x7f.1", "localhost/", "é", "-", "%6cocalhost"],
 )  # fmt: skip
-def test_any_other_name_is_refused_on_every_route_but_health(local_app, local, host):
-    header = {"Host": host.encode().decode("latin-1")}
-    for method, rule, _ in routes(local_app):
-        response = local.open(path(rule), method=method, headers=header)
-        if rule.startswith("/health"):
-            assert response.status_code == 200, (rule, host)
-        else:
-            refused(response, 403, "FORBIDDEN", "Host")
+def test_what_is_no_name_of_ours_is_refused(local, host):
+    headers = {"Host": host.encode().decode("latin-1")}
+
+    refused(local.get("/api/sessions", headers=headers), 403, "FORBIDDEN", "Host")
+    refused(local.get("/openapi.json", headers=headers), 403, "FORBIDDEN", "Host")
+    assert local.get("/health", headers=headers).status_code == 200
 
 
 def test_the_refusal_of_a_host_names_the_variable_to_set(local):
@@ -354,15 +372,8 @@ def test_with_a_token_and_no_list_any_host_passes_and_with_a_list_only_those(mak
 # Origin
 
 
-@pytest.mark.parametrize(
-    "origin",
-    ["https://evil.example", "http://localhost:9999", "http://localhost", "null", "", "http://127.0.0.1:3000",
-     "http://localhost:3000.evil.example", "file://", "http://localhost:3000/path", "chrome-extension://abc",
-     "ftp://localhost:3000", "http://localhost:3000, http://localhost:3000", "http://evil@localhost:3000", "[",
-     "http://[", "http://localhost:3000#x"],
-)  # fmt: skip
-def test_another_sites_page_is_refused_on_every_route_but_health(local_app, local, origin):
-    headers = {"Host": "localhost:3000", "Origin": origin}
+def test_another_sites_page_is_refused_on_every_route_but_health(local_app, local):
+    headers = {"Host": "localhost:3000", "Origin": "https://evil.example"}
     before = stored(local_app)
     for method, rule, _ in routes(local_app):
         for verb in (method, "OPTIONS"):
@@ -373,6 +384,22 @@ def test_another_sites_page_is_refused_on_every_route_but_health(local_app, loca
                 refused(response, 403, "FORBIDDEN", "Origin")
             assert "Access-Control-Allow-Origin" not in response.headers
     assert stored(local_app) == before
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "http://localhost:9999", "http://localhost", "null", "", "http://127.0.0.1:3000",
+     "http://localhost:3000.evil.example", "file://", "http://localhost:3000/path", "chrome-extension://abc",
+     "ftp://localhost:3000", "http://localhost:3000, http://localhost:3000", "http://evil@localhost:3000", "[",
+     "http://[", "http://localhost:3000#x"],
+)  # fmt: skip
+def test_what_is_no_origin_of_ours_is_refused(local, origin):
+    headers = {"Host": "localhost:3000", "Origin": origin}
+
+    for method in ("GET", "POST", "OPTIONS"):
+        refused(local.open("/api/session", method=method, headers=headers), 403, "FORBIDDEN", "Origin")
+    refused(local.get("/openapi.json", headers=headers), 403, "FORBIDDEN", "Origin")
+    assert local.get("/health", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["localhost:3000", "127.0.0.1:3000", "[::1]:3000", "localhost"])
@@ -635,3 +662,10 @@ def test_everything_belongs_to_the_local_owner_while_no_token_is_asked_for(local
     session_id = create(local)
     assert local.get(f"/api/session/{session_id}", headers=bearer("whatever")).status_code == 200
     assert turn(local, session_id)[-1].name == "done"
+
+
+def test_several_owners_are_refused_unless_they_are_said_to_trust_one_another(make_app):
+    with pytest.raises(SettingsError, match="OPENCODE_SHARED_SHELL=on"):
+        make_app(auth_tokens=("anna:a-secret", "bert:b-secret"), shared_shell=False)
+
+    assert make_app(auth_tokens=("anna:a-secret", "anna:read:b-secret"), shared_shell=False)

@@ -34,10 +34,10 @@ def held(make_app, going):
 # The stream of a turn
 
 
-def test_a_turn_streams_from_its_start_to_its_one_done(client):
-    session_id = create(client)
+def test_a_turn_streams_from_its_start_to_its_one_done(lasting):
+    session_id = create(lasting)
 
-    opened = say(client, session_id, "hello 🎈\n\u2028there")
+    opened = say(lasting, session_id, "hello 🎈\n\u2028there")
     events = opened.rest()
 
     assert opened.first_id == "0"
@@ -59,20 +59,20 @@ def test_a_turn_streams_from_its_start_to_its_one_done(client):
     assert done["duration"] >= 0
 
 
-def test_the_ids_of_a_session_go_on_from_turn_to_turn(client):
-    session_id = create(client)
-    first = turn(client, session_id)
+def test_the_ids_of_a_session_go_on_from_turn_to_turn(lasting):
+    session_id = create(lasting)
+    first = turn(lasting, session_id)
 
-    opened = say(client, session_id, "again")
+    opened = say(lasting, session_id, "again")
 
     assert opened.first_id == str(first[-1].seq)
     check_turn(opened.rest(), after=first[-1].seq)
 
 
-def test_the_bytes_of_a_stream_are_one_id_one_event_and_one_data_line_each(client):
-    session_id = create(client)
+def test_the_bytes_of_a_stream_are_one_id_one_event_and_one_data_line_each(lasting):
+    session_id = create(lasting)
 
-    response = client.post(f"/api/session/{session_id}/message", json={"content": "hi"})
+    response = lasting.post(f"/api/session/{session_id}/message", json={"content": "hi"})
     head, *frames = response.data.decode().removesuffix("\n\n").split("\n\n")
 
     assert head == "retry: 2000\nid: 0"
@@ -281,10 +281,10 @@ def test_an_accept_that_admits_neither_kind_is_refused_and_starts_nothing(client
     assert stored(app) == before
 
 
-def test_the_json_answer_comes_when_the_turn_has_ended_and_is_the_turns_own(client):
-    session_id = create(client)
+def test_the_json_answer_comes_when_the_turn_has_ended_and_is_the_turns_own(lasting):
+    session_id = create(lasting)
 
-    response = client.post(
+    response = lasting.post(
         f"/api/session/{session_id}/message", json={"content": "hi"}, headers={"Accept": "application/json"}
     )
 
@@ -295,14 +295,14 @@ def test_the_json_answer_comes_when_the_turn_has_ended_and_is_the_turns_own(clie
     assert answer["error"] is None
     message = answer["message"]
     assert (message["role"], message["content"], message["status"]) == ("assistant", "Hello, world.", "completed")
-    assert client.get(f"/api/session/{session_id}/turn/{answer['turn_id']}").json == answer
-    assert client.get(f"/api/session/{session_id}").json["messages"][1] == message
+    assert lasting.get(f"/api/session/{session_id}/turn/{answer['turn_id']}").json == answer
+    assert lasting.get(f"/api/session/{session_id}").json["messages"][1] == message
 
 
-def test_a_turn_that_failed_is_still_a_json_answer_with_its_error(client):
-    session_id = create(client, model="claude-3-sonnet")
+def test_a_turn_that_failed_is_still_a_json_answer_with_its_error(lasting):
+    session_id = create(lasting, model="claude-3-sonnet")
 
-    response = client.post(
+    response = lasting.post(
         f"/api/session/{session_id}/message", json={"content": "hi"}, headers={"Accept": "application/json"}
     )
 
@@ -351,14 +351,14 @@ def test_a_running_turn_can_be_looked_at(held, going):
     assert (ended["usage"]["input"], ended["usage"]["output"], ended["usage"]["cached"]) == (5, 4, 1)
 
 
-def test_a_turn_of_another_session_or_of_none_is_not_found(client):
-    session_id, other = create(client), create(client)
-    turn_id = turn(client, session_id)[0].data["turn_id"]
+def test_a_turn_of_another_session_or_of_none_is_not_found(lasting):
+    session_id, other = create(lasting), create(lasting)
+    turn_id = turn(lasting, session_id)[0].data["turn_id"]
 
-    refused(client.get(f"/api/session/{other}/turn/{turn_id}"), 404, "NOT_FOUND", turn_id)
-    refused(client.get(f"/api/session/{session_id}/turn/trn_missing"), 404, "NOT_FOUND", "trn_missing")
-    refused(client.get(f"/api/session/ses_missing/turn/{turn_id}"), 404, "SESSION_NOT_FOUND")
-    refused(client.get(f"/api/session/{other}/message?turn={turn_id}"), 404, "NOT_FOUND", turn_id)
+    refused(lasting.get(f"/api/session/{other}/turn/{turn_id}"), 404, "NOT_FOUND", turn_id)
+    refused(lasting.get(f"/api/session/{session_id}/turn/trn_missing"), 404, "NOT_FOUND", "trn_missing")
+    refused(lasting.get(f"/api/session/ses_missing/turn/{turn_id}"), 404, "SESSION_NOT_FOUND")
+    refused(lasting.get(f"/api/session/{other}/message?turn={turn_id}"), 404, "NOT_FOUND", turn_id)
 
 
 def test_abort_ends_the_turn_with_done(held):
@@ -470,11 +470,11 @@ def test_any_number_of_followers_get_every_event_once_at_their_own_pace(held, go
         check_turn(events, after=0)
 
 
-def test_the_last_event_id_goes_before_the_addresss_after(client):
-    session_id = create(client)
-    events = turn(client, session_id)
+def test_the_last_event_id_goes_before_the_addresss_after(lasting):
+    session_id = create(lasting)
+    events = turn(lasting, session_id)
 
-    following = follow(client, session_id, "?after=0&until=end", headers={"Last-Event-ID": "3"})
+    following = follow(lasting, session_id, "?after=0&until=end", headers={"Last-Event-ID": "3"})
 
     assert following.first_id == "3"
     assert following.rest() == events[3:]
@@ -509,20 +509,20 @@ def test_until_the_end_of_a_running_turn_ends_where_the_log_does(held):
     assert follow(held, session_id, "?until=end").rest() == seen
 
 
-def test_until_the_end_of_an_empty_log_is_an_empty_stream(client):
-    opened = follow(client, create(client), "?until=end")
+def test_until_the_end_of_an_empty_log_is_an_empty_stream(lasting):
+    opened = follow(lasting, create(lasting), "?until=end")
 
     assert opened.first_id == "0"
     assert opened.rest() == []
 
 
-def test_one_turn_can_be_replayed(client):
-    session_id = create(client)
-    turn(client, session_id, "one")
-    events = turn(client, session_id, "two")
-    turn(client, session_id, "three")
+def test_one_turn_can_be_replayed(lasting):
+    session_id = create(lasting)
+    turn(lasting, session_id, "one")
+    events = turn(lasting, session_id, "two")
+    turn(lasting, session_id, "three")
 
-    followed = follow(client, session_id, f"?turn={events[0].data['turn_id']}").rest()
+    followed = follow(lasting, session_id, f"?turn={events[0].data['turn_id']}").rest()
 
     assert followed == events
 
@@ -556,13 +556,13 @@ def test_without_a_number_a_running_turn_is_followed_from_its_start(held, going)
     assert seen[0].data["content"] == "second"
 
 
-def test_without_a_number_where_no_turn_runs_the_next_one_is_followed(client):
-    session_id = create(client)
-    first = turn(client, session_id, "first")
+def test_without_a_number_where_no_turn_runs_the_next_one_is_followed(lasting):
+    session_id = create(lasting)
+    first = turn(lasting, session_id, "first")
 
-    following = follow(client, session_id)
+    following = follow(lasting, session_id)
     assert following.first_id == str(first[-1].seq)
-    second = turn(client, session_id, "second")
+    second = turn(lasting, session_id, "second")
 
     assert following.until("done") == second
 
@@ -577,13 +577,13 @@ def test_an_after_beyond_the_log_or_that_is_no_number_is_refused(lasting, after)
     assert error["details"][0]["field"] == "after"
 
 
-def test_a_last_event_id_beyond_the_log_gets_a_resync_and_then_goes_on_live(client):
-    session_id = create(client)
-    last = turn(client, session_id)[-1].seq
+def test_a_last_event_id_beyond_the_log_gets_a_resync_and_then_goes_on_live(lasting):
+    session_id = create(lasting)
+    last = turn(lasting, session_id)[-1].seq
 
-    following = follow(client, session_id, headers={"Last-Event-ID": "4711"})
+    following = follow(lasting, session_id, headers={"Last-Event-ID": "4711"})
     resync = next(following)
-    again = turn(client, session_id)
+    again = turn(lasting, session_id)
 
     assert following.first_id == str(last)
     assert (resync.name, resync.data) == ("resync", {"seq": last})
@@ -627,8 +627,8 @@ def test_streams_end_with_a_time_to_come_back_when_the_server_stops(make_app):
     assert 2000 <= following.retry <= 10_000
 
 
-def test_a_follower_of_nothing_is_not_found(client):
-    refused(client.get("/api/session/ses_missing/message"), 404, "SESSION_NOT_FOUND", "ses_missing")
+def test_a_follower_of_nothing_is_not_found(lasting):
+    refused(lasting.get("/api/session/ses_missing/message"), 404, "SESSION_NOT_FOUND", "ses_missing")
 
 
 # Permission
@@ -679,16 +679,16 @@ def test_always_covers_the_same_command_only(make_app):
     assert second["params"] == {"command": "echo b"}
 
 
-def test_a_permission_request_that_there_is_none_of_is_not_found(client):
-    session_id = create(client)
+def test_a_permission_request_that_there_is_none_of_is_not_found(lasting):
+    session_id = create(lasting)
     refused(
-        client.post(f"/api/session/{session_id}/permission/per_missing", json={"response": "once"}),
+        lasting.post(f"/api/session/{session_id}/permission/per_missing", json={"response": "once"}),
         404,
         "NOT_FOUND",
         "per_missing",
     )
     refused(
-        client.post("/api/session/ses_missing/permission/per_missing", json={"response": "once"}),
+        lasting.post("/api/session/ses_missing/permission/per_missing", json={"response": "once"}),
         404,
         "SESSION_NOT_FOUND",
     )

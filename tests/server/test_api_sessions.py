@@ -24,10 +24,10 @@ def lasting(lasting_app):
 
 
 @pytest.mark.parametrize("body", [None, "", "{}", " \n"])
-def test_a_session_is_created_with_the_defaults_from_no_body_or_an_empty_one(client, make_app, body):
+def test_a_session_is_created_with_the_defaults_from_no_body_or_an_empty_one(lasting, make_lasting_app, body):
     headers = {"Content-Type": "application/json"} if body is not None else {}
 
-    response = client.post("/api/session", data=body, headers=headers)
+    response = lasting.post("/api/session", data=body, headers=headers)
 
     assert response.status_code == 200
     answer = response.json
@@ -37,7 +37,7 @@ def test_a_session_is_created_with_the_defaults_from_no_body_or_an_empty_one(cli
     assert answer["model"] is None
     assert answer["resolved_model"] == "scripted/script"
     assert sorted(answer["tools"]) == ["bash", "edit", "read", "write"]
-    assert answer["directory"] == str(make_app.work)
+    assert answer["directory"] == str(make_lasting_app.work)
     assert answer["title"] == ""
 
 
@@ -92,9 +92,9 @@ def test_the_settings_own_aliases_are_model_names(make_app):
     assert (created["model"], created["resolved_model"]) == ("mine", "openai/gpt-6")
 
 
-def test_a_repeated_tool_counts_once_and_no_tools_at_all_are_a_choice(client):
-    assert client.post("/api/session", json={"tools": ["read", "read", "bash"]}).json["tools"] == ["read", "bash"]
-    assert client.post("/api/session", json={"tools": []}).json["tools"] == []
+def test_a_repeated_tool_counts_once_and_no_tools_at_all_are_a_choice(lasting):
+    assert lasting.post("/api/session", json={"tools": ["read", "read", "bash"]}).json["tools"] == ["read", "bash"]
+    assert lasting.post("/api/session", json={"tools": []}).json["tools"] == []
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "nowhere/model", "anthropic/", "/x", " "])
@@ -148,10 +148,10 @@ def test_a_directory_outside_the_roots_or_that_is_none_is_refused(client, app, m
     assert stored(app) == before
 
 
-def test_the_refusal_is_the_same_whether_or_not_something_is_there_outside_the_roots(client):
-    there = refused(client.post("/api/session", json={"directory": "/etc"}), 400, "INVALID_REQUEST")
-    missing = refused(client.post("/api/session", json={"directory": "/etd"}), 400, "INVALID_REQUEST")
-    a_file = refused(client.post("/api/session", json={"directory": "/etc/passwd"}), 400, "INVALID_REQUEST")
+def test_the_refusal_is_the_same_whether_or_not_something_is_there_outside_the_roots(lasting):
+    there = refused(lasting.post("/api/session", json={"directory": "/etc"}), 400, "INVALID_REQUEST")
+    missing = refused(lasting.post("/api/session", json={"directory": "/etd"}), 400, "INVALID_REQUEST")
+    a_file = refused(lasting.post("/api/session", json={"directory": "/etc/passwd"}), 400, "INVALID_REQUEST")
 
     assert there["message"] == missing["message"].replace("/etd", "/etc") == a_file["message"].replace("/passwd", "")
 
@@ -294,16 +294,16 @@ def test_a_session_shows_its_messages_usage_and_the_number_of_the_event_that_the
     assert [part["type"] for part in answer["parts"]] == ["text"]
 
 
-def test_messages_page_back_from_the_end(client):
-    session_id = create(client)
+def test_messages_page_back_from_the_end(lasting):
+    session_id = create(lasting)
     for number in range(3):
-        turn(client, session_id, f"question {number}")
-    everything = client.get(f"/api/session/{session_id}").json["messages"]
+        turn(lasting, session_id, f"question {number}")
+    everything = lasting.get(f"/api/session/{session_id}").json["messages"]
     assert [message["content"] for message in everything[::2]] == ["question 0", "question 1", "question 2"]
 
     pages, before = [], ""
     for _page in range(10):
-        answer = client.get(f"/api/session/{session_id}?limit=4{before}").json
+        answer = lasting.get(f"/api/session/{session_id}?limit=4{before}").json
         assert answer["message_count"] == 6
         pages.insert(0, answer["messages"])
         if not answer["has_older"]:
@@ -385,10 +385,10 @@ def test_each_field_can_be_changed_by_itself_and_followers_are_told(lasting, cha
     assert after["seq"] == 1
 
 
-def test_a_model_of_null_goes_back_to_the_default(client):
-    session_id = create(client, model="claude-3-sonnet")
+def test_a_model_of_null_goes_back_to_the_default(lasting):
+    session_id = create(lasting, model="claude-3-sonnet")
 
-    answer = client.patch(f"/api/session/{session_id}", json={"model": None}).json
+    answer = lasting.patch(f"/api/session/{session_id}", json={"model": None}).json
 
     assert (answer["model"], answer["resolved_model"]) == (None, "scripted/script")
 

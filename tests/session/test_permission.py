@@ -1,6 +1,7 @@
 """Permission: settings are the ceiling, a session may be stricter, and a person answers what is to be asked."""
 
 import threading
+import time
 
 import pytest
 
@@ -214,8 +215,10 @@ def test_an_abort_while_it_waits_ends_the_turn_at_once_and_nothing_runs(play):
     session = story.session()
     turn = story.send(session)
     story.until(turn, "permission_request")
+    began = time.monotonic()
 
     assert story.sessions.abort(OWNER, session.id) is True
+    assert time.monotonic() - began < 3  # by the bell, and not by the next look into the store
 
     events = story.until_done(turn)
     assert names(events)[-3:] == ["permission_request", "tool_result", "done"]

@@ -1,0 +1,246 @@
+"""The API document: true to the routes, and to what they really send."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from opencode.errors import ApiError, ProviderError
+from opencode.provider.port import Reasoning, Text, ToolCall, Usage
+from opencode.provider.scripted import Fail
+from tests.server.talk import create, follow, path, routes, say, stream, turn
+
+
+@pytest.fixture(scope="module")
+def document(make_lasting_app):
+    return make_lasting_app().test_client().get("/openapi.json").json
+
+
+def resolve(document, schema):
+    while "$ref" in schema:
+        node = document
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            node = node[step]
+        schema = node
+    return schema
+
+
+def check(document, schema, value):
+    """`value` is what the document says of it. A field that it does not name is a field that it forgot."""
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+    found = resolve(document, schema)
+    if isinstance(value, dict) and "properties" in found and not found.get("additionalProperties"):
+        assert set(value) <= set(found["properties"]), set(value) - set(found["properties"])
+
+
+def test_the_document_is_valid(document):
+    assert document["openapi"].startswith("3.2")
+    validate(document)
+
+
+def test_every_route_is_documented_with_every_method_and_nothing_else(document, make_app):
+    app = make_app()
+    documented = {(method.upper(), address) for address, own in document["paths"].items() for method in own}
+
+    served = {(method, re.sub(r"<(\w+:)?(\w+)>", r"{\2}", rule)) for method, rule, _ in routes(app)}
+
+    assert documented == served
+
+
+def operations(document):
+    for address, own in document["paths"].items():
+        for method, operation in own.items():
+            yield method, address, operation
+
+
+def test_every_operation_says_what_it_does_takes_and_gives(document):
+    ids = []
+    for method, address, operation in operations(document):
+        ids.append(operation["operationId"])
+        assert operation["summary"], address
+        named = {own["name"] for own in operation["parameters"] if own["in"] == "path"}
+        assert named == set(re.findall(r"{(\w+)}", address))
+        assert operation["responses"]["200"]["content"], address
+        error = operation["responses"]["default"]["content"]["application/json"]["schema"]
+        assert error == {"$ref": "#/components/schemas/ErrorEnvelope"}
+        assert ("requestBody" in operation) <= (method in {"post", "patch", "put"})
+    assert len(ids) == len(set(ids))
+
+
+def test_every_error_code_is_documented_where_it_can_come(document):
+    codes = {kind.code for kind in ApiError.__subclasses__()}
+    told = set()
+    for method, address, operation in operations(document):
+        own = set(re.findall(r"[A-Z]{3,}(?:_[A-Z]+)+|UNAUTHORIZED|FORBIDDEN|UNAVAILABLE",
+                             operation["responses"]["default"]["description"]))  # fmt: skip
+        assert own <= codes, own - codes
+        told |= own
+        assert {"INVALID_REQUEST", "NOT_FOUND", "INTERNAL_ERROR", "UNAVAILABLE", "RATE_LIMIT_EXCEEDED"} <= own
+        if address.endswith("/message") and method == "post":
+            assert "SESSION_BUSY" in own
+        if "/permission/" in address:
+            assert "PERMISSION_ANSWERED" in own
+    assert told == codes
+
+
+def test_only_what_is_open_is_said_to_be_open(document):
+    open_ones = {address for _, address, operation in operations(document) if operation.get("security") == []}
+
+    assert open_ones == {"/health", "/health/ready", "/openapi.json"}
+    assert "token" in document["components"]["securitySchemes"]
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_used(document):
+    text = json.dumps(document)
+    referred = set(re.findall(r'"#/components/schemas/(\w+)"', text))
+
+    assert referred == set(document["components"]["schemas"])
+    assert "$defs" not in text
+
+
+def test_query_parameters_are_documented_with_their_bounds(document):
+    listed = document["paths"]["/api/sessions"]["get"]["parameters"]
+    limit = next(own for own in listed if own["name"] == "limit")
+    assert limit["schema"].items() >= {"minimum": 1, "maximum": 200, "default": 50}.items()
+    followed = {own["name"] for own in document["paths"]["/api/session/{session_id}/message"]["get"]["parameters"]}
+    assert followed >= {"session_id", "after", "until", "turn"}
+
+
+def answer_schema(document, method, address):
+    return document["paths"][address][method]["responses"]["200"]["content"]["application/json"]["schema"]
+
+
+def test_real_answers_are_as_they_are_documented(document, make_app):
+    app = make_app()
+    client = app.test_client()
+    session_id = create(client, title="t")
+    turn_id = turn(client, session_id)[0].data["turn_id"]
+    bodies = {
+        "/api/session": {}, "/api/session/{session_id}": {"title": "x"}, "/tui/input": {"type": "text", "text": "x"},
+        "/api/session/{session_id}/message": {"content": "x"},
+    }  # fmt: skip
+    checked = 0
+    for method, address, operation in sorted(operations(document), key=lambda own: own[0] == "delete"):
+        content = operation["responses"]["200"]["content"]
+        if "application/json" not in content or "permission" in address:
+            continue
+        target = address.replace("{session_id}", session_id).replace("{turn_id}", turn_id)
+        body = bodies.get(address, {}) if "requestBody" in operation else None
+        response = client.open(target, method=method.upper(), json=body, headers={"Accept": "application/json"})
+        assert response.status_code in {200, 202}, (target, response.text)
+        check(document, content["application/json"]["schema"], response.json)
+        checked += 1
+    assert checked >= 14
+
+
+def test_real_errors_are_as_they_are_documented(document, make_app):
+    app = make_app()
+    client = app.test_client()
+    envelope = {"$ref": "#/components/schemas/ErrorEnvelope"}
+
+    for method, rule, _ in routes(app):
+        response = client.open(path(rule), method=method, json={"surprise": 1} if method != "GET" else None)
+        if response.status_code >= 400:
+            check(document, envelope, response.json)
+            check(document, {"$ref": "#/components/schemas/ErrorBody"}, response.json["error"])
+
+
+def test_bodies_that_the_document_forbids_are_refused_and_those_it_allows_are_not(document, make_app):
+    client = make_app().test_client()
+    schema = document["paths"]["/api/session"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    validator = jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+    for body in (
+        {}, {"title": "x"}, {"title": None}, {"model": "gpt-4", "tools": []}, {"permission": {"bash": "ask"}},
+        {"title": 1}, {"surprise": 1}, {"tools": "bash"}, {"permission": {"bash": "maybe"}}, {"title": "x" * 201}, [],
+        {"model": ""}, {"tools": [""]},
+    ):  # fmt: skip
+        assert (client.post("/api/session", json=body).status_code == 200) is validator.is_valid(body), body
+
+
+# Streams
+
+
+def event_schema(document, address, method="get"):
+    content = document["paths"][address][method]["responses"]["200"]["content"]["text/event-stream"]
+    return content["itemSchema"]
+
+
+def check_events(document, schema, events):
+    """Each event is one of those documented, its fields are the lines, and its data is of the schema it names."""
+    for event in events:
+        (line,) = event.lines
+        frame = {"event": event.name, "data": line} | ({} if event.id is None else {"id": event.id})
+        check(document, schema, frame)
+        kinds = [resolve(document, own) for own in resolve(document, schema).get("anyOf", [schema])]
+        kinds = [resolve(document, kind) for kind in kinds]
+        (kind,) = [
+            own
+            for own in kinds
+            if own["properties"]["event"].get("const") == event.name
+            or event.name in own["properties"]["event"].get("enum", ())
+        ]
+        data = kind["properties"]["data"]
+        assert data["contentMediaType"] == "application/json"
+        check(document, data["contentSchema"], json.loads(line))
+
+
+def test_real_events_are_as_they_are_documented(document, make_app):
+    call = ToolCall("call_1", "bash", {"command": "echo hi"})
+    broken = Fail(ProviderError("cut", code="PROVIDER_UNAVAILABLE", retryable=True, retry_after_s=0.0))
+    script = [[Reasoning("hm"), broken, Text("a"), call, Usage(1, 1)], [Text("b"), Usage(1, 1)]]
+    client = make_app(script).test_client()
+    schema = event_schema(document, "/api/session/{session_id}/message")
+    assert event_schema(document, "/api/session/{session_id}/message", "post") == schema
+    asking, keyless = create(client, permission={"bash": "ask"}), create(client, model="claude-3-sonnet")
+
+    opened = say(client, asking)
+    seen = opened.until("permission_request")
+    permission_id = seen[-1].data["permission_id"]
+    client.post(f"/api/session/{asking}/permission/{permission_id}", json={"response": "once"})
+    seen += opened.rest() + turn(client, keyless)
+    client.patch(f"/api/session/{asking}", json={"title": "x", "model": None, "tools": [], "permission": {}})
+    seen += follow(client, asking, "?until=end").rest()
+    beyond = follow(client, asking, headers={"Last-Event-ID": "9999"})
+    seen.append(next(beyond))
+    client.delete(f"/api/session/{asking}")
+    seen += beyond.rest()
+
+    assert {event.name for event in seen} >= {
+        "turn_start", "step", "text", "reasoning", "tool_call", "tool_output", "tool_result", "permission_request",
+        "permission_reply", "error", "done", "session_updated", "resync", "session_deleted",
+    }  # fmt: skip
+    check_events(document, schema, seen)
+
+
+def test_real_events_of_a_screen_are_as_they_are_documented(document, make_app):
+    call = ToolCall("call_1", "bash", {"command": "echo hi"})
+    client = make_app([[Text("a"), call, Usage(1, 1)], [Text("b"), Usage(1, 1)]]).test_client()
+    screen = stream(client.get("/tui/events", headers={"Last-Event-ID": "other-1"}))
+    seen = [next(screen)]
+    client.post("/tui/input", json={"type": "text", "text": "hi"})
+    client.post("/tui/input", json={"type": "keypress", "key": "enter"})
+    seen += screen.until("done")
+    client.delete(f"/api/session/{client.get('/tui/state').json['session_id']}")
+    seen += screen.until("session_deleted")
+
+    assert {event.name for event in seen} >= {
+        "resync", "prompt", "session_created", "session_selected", "message", "tool_call", "tool_result", "done",
+    }  # fmt: skip
+    check_events(document, event_schema(document, "/tui/events"), seen)
+
+
+def test_the_data_of_every_event_is_described_field_by_field(document):
+    for name, schema in document["components"]["schemas"].items():
+        if not name.endswith("Event") or name in {"SessionEvent", "ScreenEvent"}:
+            continue
+        data = resolve(document, schema["properties"]["data"]["contentSchema"])
+        assert data["properties"], name
+        assert set(data.get("required", ())) <= set(data["properties"])
+
+
+def test_the_document_needs_no_token_and_is_the_same_for_everyone(make_app, document):
+    client = make_app(auth_tokens=("t",)).test_client()
+
+    assert client.get("/openapi.json").json == document
