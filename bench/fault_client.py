@@ -125,7 +125,7 @@ def connect(client, patience, method, path, **options):
 class Conversation:
     """One session: someone who asks one thing after the other, and someone who only looks."""
 
-    def __init__(self, server, name, *, seed, patience, cuts=True):
+    def __init__(self, server, name, *, seed, patience, cuts=True, **body):
         self.record = Record(name)
         self.client = Client(server)
         self.patience = patience
@@ -135,7 +135,7 @@ class Conversation:
         self.ledger = server.ledgers / name
         self.ledger.touch()
         self.record.work = server.work
-        answer = persistently(self.client, patience, "POST", "/api/session", {}, {"Idempotency-Key": f"{name}"})
+        answer = persistently(self.client, patience, "POST", "/api/session", body, {"Idempotency-Key": f"{name}"})
         self.session = answer.json["session_id"]
         self.poster = Reader(self.record.posted, self.record.faults, "who asks")
         self.watcher = Reader(self.record.watched, self.record.faults, "who looks")

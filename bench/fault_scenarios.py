@@ -144,9 +144,9 @@ def io_error(server):
 def three_stops(server, *, slow=True):
     """Three stops in a row do not spend a turn's attempts: one that waits for a person, and one in mid-answer."""
     client = Client(server)
-    waiting = client.session(permission={"bash": "ask"})
-    talk = Conversation(server, "stops", seed=5, patience=Patience(120), cuts=False)
-    client.call("PATCH", talk.path, {"permission": {"bash": "ask", "write": "ask", "edit": "ask"}})
+    other = client.session()
+    rules = dict.fromkeys(("bash", "write", "edit"), "ask")
+    talk = Conversation(server, "stops", seed=5, patience=Patience(120), cuts=False, permission=rules)
     content = asking_prompt(talk)
     talk.record.prompts.append(content)
     slow_turn = None
@@ -155,7 +155,7 @@ def three_stops(server, *, slow=True):
     for event in first:
         talk.poster.take(event)
     if slow:
-        with _post(client, waiting, "script slow 14") as stream:
+        with _post(client, other, "script slow 14") as stream:
             slow_turn = stream.read_to("text")[0].data["turn_id"]
     found = []
     for number in range(3):
@@ -177,8 +177,8 @@ def three_stops(server, *, slow=True):
     if last["status"] != "completed":
         found.append(f"the turn that waited ended with {last}")
     if slow_turn:
-        until(lambda: client.get(waiting)["status"] == "idle", 40, "the slow turn to end")
-        events = client.follow(waiting, "?after=0&until=end").rest()
+        until(lambda: client.get(other)["status"] == "idle", 40, "the slow turn to end")
+        events = client.follow(other, "?after=0&until=end").rest()
         if events[-1].data["status"] != "completed":
             found.append(f"the slow turn ended with {[event.data for event in events[-2:]]}")
         voids = [event.data["discards_from"] for event in events if event.name == "step"]

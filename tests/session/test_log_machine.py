@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -193,6 +193,8 @@ LogMachine.TestCase.settings = settings(
     stateful_step_count=30,
     deadline=None,
     database=None,
+    # Making a failure smaller takes minutes, longer than a test may: take this line out to have it done.
+    phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 TestLog = LogMachine.TestCase
