@@ -186,6 +186,21 @@ def three_stops(server, *, slow=True):
     return found
 
 
+def unwatched_stops(server):
+    """Three stops of a server to which nobody is connected: its turn is waited for, handed back, and goes on."""
+    client, found = Client(server), []
+    session = client.session()
+    with _post(client, session, "script slow 12") as stream:
+        stream.read_to("text")
+    for _ in range(3):
+        server.restart()
+    until(lambda: client.get(session)["status"] == "idle", 40, "the turn to end")
+    events = client.follow(session, "?after=0&until=end").rest()
+    if events[-1].data["status"] != "completed":
+        found.append(f"after three stops the turn ended with {[event.data for event in events[-2:]]}")
+    return found
+
+
 def _post(client, session, content):
     body = json.dumps({"content": content}).encode()
     return Stream(client, "POST", f"/api/session/{session}/message", body=body, timeout=60)
@@ -197,7 +212,16 @@ def _descriptors(server):
 
 SCENARIOS = {
     scenario.__name__: scenario
-    for scenario in (provider_cut, half_open, slow_readers, busy, disk_full, io_error, three_stops)
+    for scenario in (
+        provider_cut,
+        half_open,
+        slow_readers,
+        busy,
+        disk_full,
+        io_error,
+        three_stops,
+        unwatched_stops,
+    )
 }
 
 
@@ -208,7 +232,7 @@ def run(name, home, base_url, **options):
         if name == "disk_full":
             variables["OPENCODE_DATA_DIR"] = stack.enter_context(store_faults.small_disk(home / "disk"))
         server = Target.make(home, base_url, **variables)
-        stack.callback(server.stop)
+        stack.callback(server.kill)
         try:
             found = SCENARIOS[name](server.up(), **options)
             left = server.left_over()

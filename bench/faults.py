@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench.fault_checks import check, split
 from bench.fault_client import Conversation, Patience
+from bench.fault_scenarios import run_all
 from bench.fault_server import Target, provider
 
 #: A turn that dies three times is given up; kills come so seldom that most turns live.
@@ -77,7 +78,7 @@ class Lane:
             self.counts.faults.append(f"{self._name}: the run itself failed\n{traceback.format_exc()}")
         finally:
             self._finished.set()
-            self.server.stop()
+            self.server.kill()
 
     def _run(self):
         self.server.up()
@@ -202,12 +203,15 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--turns", type=int, default=8, help="how many run at once")
     parser.add_argument("--lanes", type=int, default=2, help="servers that the turns are spread over")
+    parser.add_argument("--kills-only", action="store_true", help="leave the other faults out")
     parser.add_argument("--keep", type=Path, help="a folder for stores and logs, kept after the run")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         home = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         found = kill_run(home, kills=options.kills, seed=options.seed, turns=options.turns, lanes=options.lanes)
-    print(found.told())
+        print(found.told(), flush=True)
+        if not options.kills_only:
+            found.faults += run_all(home)
     for line in found.faults:
         print(f"FAULT {line[:3000]}")
     print(f"{len(found.faults)} faults")

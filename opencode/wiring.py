@@ -87,11 +87,16 @@ def build_services(
         StoreError: the store is in use, or was written by a newer version.
     """
     directories = _directories(settings)
+    toolbox = _toolbox(environ)
+    unknown = sorted(settings.permission.keys() - set(toolbox.names))
+    if unknown:
+        raise SettingsError(
+            f"OPENCODE_PERMISSION names {unknown[0]!r}, which is no tool. The tools: {', '.join(toolbox.names)}."
+        )
     models, reason = find_models(settings, providers)
     store = open_store(settings.database_url, settings.data_dir, durability=settings.durability)
     bus = MemoryBus()
     event_log = EventLog(store, bus)
-    toolbox = _toolbox(environ)
     _warm(models)
     work = _Work(settings, store, event_log, bus, models, toolbox)
     runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)

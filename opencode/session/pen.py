@@ -64,10 +64,13 @@ class Pen:
         Raises:
             StaleAttempt, StoreError: an earlier event was refused.
         """
+        self._check_streamed()
+        self._last = self._log.extend(self._last, self._append([event.body()]))
+
+    def _check_streamed(self) -> None:
         last = self._last
         if last is not None and last.done.is_set() and not isinstance(last.outcome, Committed):
             raise last.outcome or StoreError("the log is closed")
-        self._last = self._log.extend(last, self._append([event.body()]))
 
     def write(self, *bodies: Event | Body, changes: tuple[Change, ...] = (), fold: bool = False) -> Committed:
         """Write events and wait until they are stored; with `fold` the message's rows go along."""
@@ -76,7 +79,11 @@ class Pen:
         append = self._append([item.body() if isinstance(item, Event) else item for item in bodies])
         append.changes = changes
         append.folds = fold
-        return self._log.append(append)
+        self._check_streamed()
+        committed = self._log.append(append)
+        # The writer keeps the order: what was streamed before is settled by now. A gap in the text must not pass.
+        self._check_streamed()
+        return committed
 
     def _append(self, bodies: list[Body]) -> Append:
         return Append(self._turn.session_id, bodies, turn=(self._turn.id, self._turn.attempt))

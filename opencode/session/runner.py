@@ -60,11 +60,23 @@ class Runner:
         """Until when a turn that is taken now belongs to this process."""
         return time.time() + self.lease_s
 
+    def reserve(self, turn: Turn) -> None:
+        """Make room for a turn that is about to be stored, so that an abort finds it from its first event on."""
+        with self._lock:
+            self._running[turn.id] = _Running(turn, time.monotonic() + self._timeout_s)
+
+    def release(self, turn: Turn) -> None:
+        """It was not stored after all."""
+        with self._lock:
+            running = self._running.pop(turn.id, None)
+        if running is not None:
+            running.ended.set()
+
     def start(self, turn: Turn) -> None:
         """Begin a stored turn, or go on with one."""
-        running = _Running(turn, time.monotonic() + self._timeout_s)
         with self._lock:
-            self._running[turn.id] = running
+            running = self._running.setdefault(turn.id, _Running(turn, time.monotonic() + self._timeout_s))
+            running.turn = turn
         threading.Thread(target=self._run, args=(running,), name=f"turn-{turn.id}", daemon=True).start()
 
     def _run(self, running: _Running) -> None:

@@ -105,7 +105,12 @@ class Turns:
         changes = (StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()), *remember)
         if not session.title:
             changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
-        committed = self._log.append(Append(session.id, [_turn_start(turn).body()], changes, folds=True))
+        self._runner.reserve(turn)
+        try:
+            committed = self._log.append(Append(session.id, [_turn_start(turn).body()], changes, folds=True))
+        except BaseException:
+            self._runner.release(turn)
+            raise
         turn = replace(turn, first_seq=committed.first_seq)
         self._runner.start(turn)
         return turn
@@ -173,10 +178,14 @@ class Turns:
     def _activate(self, turn: Turn) -> None:
         begin = ActivateTurn(turn, *_messages(turn), lease_until=self._runner.lease())
         tail = self._log.tail(turn.session_id)
+        self._runner.reserve(turn)
         try:
             committed = self._log.append(Append(turn.session_id, [_turn_start(turn).body()], (begin,), folds=True))
-        except StaleAttempt:
-            return
+        except BaseException as exc:
+            self._runner.release(turn)
+            if isinstance(exc, StaleAttempt):
+                return
+            raise
         self._runner.start(replace(turn, state="running", first_seq=committed.first_seq))
         del tail
 

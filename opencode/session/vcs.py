@@ -22,7 +22,7 @@ def find(directory: Path) -> Repository | None:
         try:
             if git.is_file():  # a worktree or submodule: `gitdir: <path>`
                 git = place / git.read_text().removeprefix("gitdir:").strip()
-            if git.is_dir():
+            if (git / "HEAD").is_file():
                 head = (git / "HEAD").read_text().strip()
                 return Repository("git", head.removeprefix("ref: refs/heads/") if head.startswith("ref: ") else None)
         except (OSError, UnicodeDecodeError):

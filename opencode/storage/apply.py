@@ -199,6 +199,12 @@ def _end_turn(connection: Connection, change: changes.EndTurn, committed: port.C
     connection.execute(
         messages.update().where(messages.c.id == change.message_id).values(status=change.state, tokens=usage.tokens)
     )
+    # Nobody waits for these any more: a late answer must not grant anything.
+    connection.execute(
+        permissions.update()
+        .where(permissions.c.turn_id == change.turn_id, permissions.c.response.is_(None))
+        .values(response="reject")
+    )
     connection.execute(
         sessions.update()
         .where(sessions.c.id == change.session_id)

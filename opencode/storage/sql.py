@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
@@ -87,10 +87,12 @@ class SqlStore(Queries):
                 connection.execute(_FOLDED_NEXT, row)
             for change in append.changes:
                 apply.apply(connection, change, committed)
-        except OpenCodeError as refusal:
+        except (OpenCodeError, IntegrityError) as refusal:
+            if savepoint is None and not isinstance(refusal, OpenCodeError):
+                raise
             if savepoint is not None:
                 savepoint.rollback()
-            return refusal
+            return refusal if isinstance(refusal, OpenCodeError) else translated(refusal)
         if savepoint is not None:
             savepoint.commit()
         self._last_seqs[append.session_id] = committed.last_seq

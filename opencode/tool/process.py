@@ -22,7 +22,7 @@ TICK_S = 0.05
 CHUNK_BYTES = 65_536
 #: What is still read from the pipe once the process has ended; Linux lets a pipe hold no more.
 REST_BYTES = 1_048_576
-#: What a supervisor may take beyond the times that it is given.
+#: What a supervisor may take beyond its own limits, and killing in its stead.
 LATE_S = 2.0
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class Supervised(Process):
         return words is not None
 
     def _end_at_the_latest(self) -> float:
-        return time.monotonic() + self._grace_s + supervisor.KILL_S + LATE_S
+        return time.monotonic() + self._grace_s + supervisor.LAST_S + LATE_S
 
     def _heard(self, word: bytes) -> int | None:
         for line in self._words.splitlines():
@@ -238,7 +238,7 @@ class Supervised(Process):
         log.warning("a command's supervisor was lost: %s", self._words.decode("utf-8", "replace"))
         command = self._heard(b"started")
         if command is not None:
-            supervisor.kill(lambda: supervisor.survivors(command, command))
+            supervisor.kill(lambda: supervisor.survivors(command, command), LATE_S)
 
 
 def _read(source: int) -> bytes | None:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # the part of `signal` in C; the rest builds enums, which takes half as long as Python
 
-#: How long the killing is tried; what the kernel will not let go of, or belongs to somebody else, is left then.
+#: How long killing is tried without finding anybody new: what the kernel does not let go of, or belongs to somebody
+#: else, is left then.
 KILL_S = 5.0
-#: Where processes are started faster than they are found, all that were found are killed after this many searches.
-SEARCHES = 50
+#: How long it is tried in all, against processes that are started faster than they are found.
+LAST_S = 60.0
 _SIZE_BYTES = 8
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -73,19 +74,20 @@ def send(pids: Iterable[int], number: int) -> bool:
     return got
 
 
-def kill(find: Callable[[], Iterable[int]]) -> None:
-    """Kill what is found, once nothing new is.
+def kill(find: Callable[[], Iterable[int]], within_s: float) -> set[int]:
+    """Kill what is found, once nothing new is or the time is up, and return it.
 
     All are stopped first: what is killed makes room for what its relatives start meanwhile, what is stopped does not.
     """
+    deadline = time.monotonic() + within_s
     stopped: set[int] = set()
-    for _ in range(SEARCHES):
-        new = set(find()) - stopped
-        if not new:
-            break
+    while new := set(find()) - stopped:
         send(new, signal.SIGSTOP)
         stopped |= new
+        if time.monotonic() >= deadline:
+            break
     send(stopped, signal.SIGKILL)
+    return stopped
 
 
 def _processes() -> Iterable[tuple[int, tuple[str, int, int, int]]]:
@@ -182,9 +184,13 @@ class _Watch:
         send([pid for pid, (_, group) in found.items() if group != self._command and pid > 0], signal.SIGTERM)
         if self._wait_until_gone(self._grace_s):
             return
-        deadline = time.monotonic() + KILL_S
-        while time.monotonic() < deadline:
-            kill(lambda: survivors(os.getpid(), self._command))
+        started_at = new_at = time.monotonic()
+        killed: set[int] = set()
+        while time.monotonic() < min(new_at + KILL_S, started_at + LAST_S):
+            hit = kill(lambda: survivors(os.getpid(), self._command), KILL_S)
+            if hit - killed:
+                new_at = time.monotonic()
+                killed |= hit
             if self._wait_until_gone(0.05):
                 return
 

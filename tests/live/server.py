@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-START_S = 40.0
+START_S = 60.0
 STOP_S = 25.0
 _KEPT = ("LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 
@@ -63,8 +63,22 @@ def environment(home, **variables):
     return {**kept, **ours, **given}
 
 
+def descendants(pid):
+    """The numbers of all processes below one, stopped as they are found so that none makes another meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = []
+    for child in [number for number, parent in parents.items() if parent == pid]:
+        with contextlib.suppress(ProcessLookupError):
+            found += [child, *descendants(child)]
+    return found
+
+
 class Server:
-    """A process group. `home` is its own folder: home directory, store and output; `work` is what it serves."""
+    """A process and its children. `home` is its own folder: home directory, store and output; `work` is what it serves."""
 
     def __init__(self, home, command, *, port, work=None, token=None, **variables):
         self.home = home
@@ -151,21 +165,12 @@ class Server:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.command} runs after {seconds:g} s\n{self.output()}") from None
 
-    def stop(self):
-        """End it: asked first, then killed with all of its group."""
-        if self._process is None:
-            return
-        with contextlib.suppress(AssertionError):
-            if self._process.poll() is None:
-                self.terminate()
-                self.wait(STOP_S)
-        self.kill()
-
     def kill(self):
-        """End it at once, where its end is not what is tested."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        """End it at once, with all that it started: honcho's children have groups of their own."""
+        if self._process is not None and self._process.poll() is None:
+            for pid in [*descendants(self._process.pid), self._process.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._process.wait()
 
     def __enter__(self):

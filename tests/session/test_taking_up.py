@@ -101,7 +101,7 @@ def test_a_tool_that_was_running_is_not_run_again_and_those_behind_it_are(lives)
     session = go.session()
     go.send(session)
     ran = session.directory
-    eventually(lambda: (Path(ran) / "ran").exists())
+    eventually((Path(ran) / "ran").exists)
 
     second = lives.begin([[], [Text("I see.")]])
     told = finished(second, session)
