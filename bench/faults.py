@@ -60,9 +60,10 @@ class Counts:
 class Lane:
     """One server with its sessions and its killer."""
 
-    def __init__(self, home, base_url, *, name, seed, kills, sessions, seconds, say):
+    def __init__(self, home, base_url, *, name, seed, kills, sessions, seconds, between, say):
         self.counts = Counts()
         self._kills = kills
+        self._between = between
         self._say = say
         self._rng = random.Random(f"{seed}/{name}")
         self._patience = Patience(seconds)
@@ -111,7 +112,7 @@ class Lane:
     def _kill(self, number):
         # Now and then in the midst of a start, else while all work.
         early = self._rng.random() < 0.12
-        self._patience.pause(self._rng.uniform(0.0, 1.5) if early else self._rng.uniform(*_BETWEEN_S))
+        self._patience.pause(self._rng.uniform(0.0, 1.5) if early else self._rng.uniform(*self._between))
         what = self._rng.choice(("worker", "worker", "worker", "master", "both"))
         below = self.server.strike(what)
         self.counts.numbers[f"kills of {what}"] += 1
@@ -128,7 +129,7 @@ class Lane:
     def _answers(self):
         while True:
             with contextlib.suppress(AssertionError):
-                if self.server._serves():
+                if self.server.serves():
                     return
             self._patience.pause()
 
@@ -166,7 +167,7 @@ class Lane:
                 self._patience.pause(0.0)
 
 
-def kill_run(home, *, kills, seed, turns, lanes=2, say=print, seconds=3600.0):
+def kill_run(home, *, kills, seed, turns, lanes=2, between=_BETWEEN_S, say=print, seconds=3600.0):
     """The kill loop: what it counted and found."""
     total, began = Counts(), time.monotonic()
     with provider(home / "provider", seconds=seconds) as (base_url, complaints):
@@ -179,6 +180,7 @@ def kill_run(home, *, kills, seed, turns, lanes=2, say=print, seconds=3600.0):
                 kills=kills // lanes + (n < kills % lanes),
                 sessions=max(1, turns // lanes),
                 seconds=seconds,
+                between=between,
                 say=say,
             )
             for n in range(lanes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from opencode.bus.memory import MemoryBus
 from opencode.cancel import Cancel
-from opencode.errors import InvalidRequest, SettingsError
+from opencode.errors import InvalidRequest, SettingsError, StoreError
 from opencode.provider.anthropic import Anthropic
 from opencode.provider.demo import Demo
 from opencode.provider.discovery import LocalServer, find_local_servers
@@ -66,7 +66,11 @@ class Services:
 
     def stop(self, timeout_s: float) -> None:
         """Take no new turns, give the running ones `timeout_s` seconds, then end all streams and close the store."""
-        self._runner.stop(timeout_s, {turn.id for turn in self._store.active_turns() if turn.state == "waiting"})
+        try:
+            waiting = {turn.id for turn in self._store.active_turns() if turn.state == "waiting"}
+        except StoreError:
+            waiting = set()  # out of reach; what can be let go of still is
+        self._runner.stop(timeout_s, waiting)
         self.log.close_followers()
         self.log.close()
         for provider in self._providers.values():

@@ -24,6 +24,7 @@ class _Running:
     deadline: float
     cancel: Cancel = field(default_factory=Cancel)
     ended: threading.Event = field(default_factory=threading.Event)
+    keep: object = None
 
 
 class Runner:
@@ -72,11 +73,11 @@ class Runner:
         if running is not None:
             running.ended.set()
 
-    def start(self, turn: Turn) -> None:
-        """Begin a stored turn, or go on with one."""
+    def start(self, turn: Turn, keep: object = None) -> None:
+        """Begin a stored turn, or go on with one; `keep` is held while it runs."""
         with self._lock:
             running = self._running.setdefault(turn.id, _Running(turn, time.monotonic() + self._timeout_s))
-            running.turn = turn
+            running.turn, running.keep = turn, keep
         threading.Thread(target=self._run, args=(running,), name=f"turn-{turn.id}", daemon=True).start()
 
     def _run(self, running: _Running) -> None:

@@ -20,6 +20,8 @@ from opencode.session.service import SessionService
 log = logging.getLogger(__name__)
 
 _BUFFER = 1000
+#: Screens of one owner; each keeps a buffer.
+_SCREENS = 50
 _PROMPT_CHARS = 200_000
 #: Of an event's number: more than any screen has, and few enough to be read as a number.
 _DIGITS = 18
@@ -84,7 +86,12 @@ class Screens:
     def get(self, owner: str, name: str) -> Screen:
         """The owner's screen of this name; made where there is none."""
         with self._lock:
-            return self._screens.setdefault((owner, name), Screen(owner, name, self._epoch))
+            screen = self._screens.get((owner, name))
+            if screen is None:
+                if sum(own == owner for own, _ in self._screens) >= _SCREENS:
+                    raise InvalidRequest(f"There are {_SCREENS} screens already; use one of them.")
+                screen = self._screens[owner, name] = Screen(owner, name, self._epoch)
+            return screen
 
     def _show(self, screen: Screen, event: str, data: dict[str, Any]) -> None:
         screen.add(event, data)

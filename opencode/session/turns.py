@@ -73,8 +73,6 @@ class Turns:
             return known
         turn = _new_turn(session, content, model, jumps=when_busy == "interrupt")
         remember = (RememberKey(key.remembered(session.owner, session.id, turn.id)),) if key else ()
-        # Held until the runner's own pen holds it, so that the first followers find the events in memory.
-        tail = self._log.tail(session.id)
         try:
             return self._begin(session, turn, remember)
         except KeyTaken:
@@ -82,8 +80,6 @@ class Turns:
         except SessionBusy:
             if when_busy == "reject":
                 raise
-        finally:
-            del tail
         try:
             self._log.append(Append(session.id, [], (QueueTurn(replace(turn, state="queued")), *remember)))
         except KeyTaken:
@@ -105,6 +101,9 @@ class Turns:
         changes = (StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()), *remember)
         if not session.title:
             changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
+        # Taken before the first event and held while the turn runs: its followers find the events in memory, even where
+        # the session is deleted under them.
+        tail = self._log.tail(session.id)
         self._runner.reserve(turn)
         try:
             committed = self._log.append(Append(session.id, [_turn_start(turn).body()], changes, folds=True))
@@ -112,7 +111,7 @@ class Turns:
             self._runner.release(turn)
             raise
         turn = replace(turn, first_seq=committed.first_seq)
-        self._runner.start(turn)
+        self._runner.start(turn, keep=tail)
         return turn
 
     def abort(self, session_id: str, turn_id: str | None) -> bool:
@@ -186,8 +185,7 @@ class Turns:
             if isinstance(exc, StaleAttempt):
                 return
             raise
-        self._runner.start(replace(turn, state="running", first_seq=committed.first_seq))
-        del tail
+        self._runner.start(replace(turn, state="running", first_seq=committed.first_seq), keep=tail)
 
     def _on_lost(self, turn: Turn) -> None:
         """The store failed under a turn: its followers are told, and its end is stored when the store is back."""

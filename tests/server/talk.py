@@ -2,9 +2,9 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 from flask.testing import FlaskClient
@@ -36,7 +36,8 @@ def create(client: FlaskClient, headers: dict[str, str] | None = None, **body: A
     """A new session's id."""
     response = client.post("/api/session", json=body, headers=headers)
     assert response.status_code == 200, response.text
-    session_id: str = response.json["session_id"]
+    answer: Any = response.json
+    session_id: str = answer["session_id"]
     return session_id
 
 
@@ -59,7 +60,7 @@ def stream(response: TestResponse) -> Stream:
     assert response.headers["Cache-Control"] == "no-cache, no-transform"
     assert response.headers["X-Accel-Buffering"] == "no"
     assert "Content-Length" not in response.headers
-    return Stream(response.response)
+    return Stream(cast("Iterable[bytes]", response.response))
 
 
 def turn(client: FlaskClient, session_id: str, content: str = "hi", **body: Any) -> list[Event]:
@@ -72,7 +73,7 @@ def refused(response: TestResponse, status: int, code: str, *words: str) -> dict
     assert response.status_code == status, (response.status_code, response.text[:500])
     assert response.mimetype == "application/json"
     assert REQUEST_ID.fullmatch(response.headers["X-Request-Id"])
-    body = response.json
+    body: Any = response.json
     assert list(body) == ["error"], body
     error: dict[str, Any] = body["error"]
     assert {"code", "message", "status"} <= set(error) <= {"code", "message", "status", "details", "request_id"}
