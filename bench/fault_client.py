@@ -17,6 +17,17 @@ _PAUSE_S = 0.05
 _GONE = (OSError, http.client.HTTPException, AssertionError, ValueError)
 
 
+class Connection(Stream):
+    """A stream whose socket is closed where it does not come about."""
+
+    def __init__(self, *args, **options):
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            self.close()
+            raise
+
+
 class Patience:
     """How long a run may take in all."""
 
@@ -106,7 +117,7 @@ def connect(client, patience, method, path, **options):
     """A stream with status 200; tries until there is one, and gives the body of a refusal."""
     while True:
         try:
-            stream = Stream(client, method, path, timeout=_SILENCE_S, **options)
+            stream = Connection(client, method, path, timeout=_SILENCE_S, **options)
         except _GONE:
             patience.pause()
             continue

@@ -36,6 +36,20 @@ _FOLDED_NEXT = sa.text("UPDATE sessions SET folded_seq = :last WHERE id = :sessi
 #: Changes nothing, and yet must be written: a full disk or a read-only file shows itself.
 _TOUCH = sa.text("UPDATE alembic_version SET version_num = version_num")
 
+_STANDING = sa.text("SELECT id, attempt FROM turns WHERE state IN ('running', 'waiting')")
+_INSERT_ROW = sa.text(
+    "INSERT INTO events (session_id, first_seq, last_seq, frames) VALUES (:session, :first, :last, :frames)"
+)
+
+
+def _row(append: port.Append, committed: port.Committed) -> dict[str, object]:
+    return {
+        "session": append.session_id,
+        "first": committed.first_seq,
+        "last": committed.last_seq,
+        "frames": b"".join(committed.frames),
+    }
+
 
 def _refusal(append: port.Append) -> OpenCodeError:
     if append.turn is None:
@@ -68,8 +82,44 @@ class SqlStore(Queries):
 
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
         """See `port.EventStore.commit`."""
+        if len(self._last_seqs) > _REMEMBERED_SESSIONS:
+            self._last_seqs.clear()
         with self._write() as connection:
-            return [self._append(connection, append) for append in appends]
+            if len(appends) == 1:
+                return [self._append(connection, appends[0])]
+            return self._append_all(connection, appends)
+
+    def _append_all(
+        self, connection: Connection, appends: Sequence[port.Append]
+    ) -> list[port.Committed | OpenCodeError]:
+        """Most of a busy group are pieces of text of many turns: one guard and one insert serve them together."""
+        outcomes: list[port.Committed | OpenCodeError] = []
+        rows: list[dict[str, object]] = []
+        standing: set[tuple[str, int]] | None = None
+        for append in appends:
+            if append.turn is None or append.changes or append.folds or not append.bodies:
+                self._insert_rows(connection, rows)
+                standing = None  # it may end a turn
+                outcomes.append(self._append(connection, append))
+                continue
+            if standing is None:
+                standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(_STANDING)}
+            if append.turn not in standing:
+                outcomes.append(_refusal(append))
+                continue
+            first_seq = self._next_seq(connection, append.session_id)
+            committed = port.Committed(first_seq, frames.numbered(append.bodies, first_seq))
+            rows.append(_row(append, committed))
+            self._last_seqs[append.session_id] = committed.last_seq
+            outcomes.append(committed)
+        self._insert_rows(connection, rows)
+        return outcomes
+
+    @staticmethod
+    def _insert_rows(connection: Connection, rows: list[dict[str, object]]) -> None:
+        if rows:
+            connection.execute(_INSERT_ROW, rows)
+            rows.clear()
 
     def _append(self, connection: Connection, append: port.Append) -> port.Committed | OpenCodeError:
         savepoint = connection.begin_nested() if append.changes else None
@@ -99,12 +149,7 @@ class SqlStore(Queries):
         return committed
 
     def _insert(self, connection: Connection, append: port.Append, committed: port.Committed) -> None:
-        row = {
-            "session": append.session_id,
-            "first": committed.first_seq,
-            "last": committed.last_seq,
-            "frames": b"".join(committed.frames),
-        }
+        row = _row(append, committed)
         if append.turn is None:
             found = connection.execute(_INSERT_BY_SESSION, row)
         else:
@@ -123,8 +168,6 @@ class SqlStore(Queries):
 
     def _next_seq(self, connection: Connection, session_id: str) -> int:
         if session_id not in self._last_seqs:
-            if len(self._last_seqs) > _REMEMBERED_SESSIONS:
-                self._last_seqs.clear()
             self._last_seqs[session_id] = self._last_seq(connection, session_id)
         return self._last_seqs[session_id] + 1
 

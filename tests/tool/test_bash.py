@@ -293,7 +293,7 @@ def test_no_descriptor_is_left_open(desk):
         desk.works("bash", command="sleep 300 & true")
         desk.fails("bash", command="sleep 60", timeout_s=0.05)
 
-    assert descriptors() == before
+    assert descriptors() <= before  # the collector may close what an earlier test left
 
 
 def test_the_servers_descriptors_are_not_passed_on(desk):
