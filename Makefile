@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.12 chooses the interpreter; else scripts/find_python.sh looks for one.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format clean environment-run environment-dev
+.PHONY: help run test check lint format faults clean environment-run environment-dev
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -34,6 +34,9 @@ lint: environment-dev ## only the checks that need no test run: format, lint, ty
 format: environment-dev ## rewrite the code as the formatter and the safe fixes of the linter want it
 	@$(VENV_PYTHON) -m ruff check --quiet --fix-only .
 	@$(VENV_PYTHON) -m ruff format .
+
+faults: environment-dev ## kill the server 200 times under running turns, and prove that nothing is lost (a quarter of an hour)
+	@exec $(VENV_PYTHON) -m bench.faults --kills 200
 
 clean: ## remove all that the other verbs made: .venv, caches, .work (the example's copies, too)
 	rm -rf .venv .work .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

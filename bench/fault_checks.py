@@ -225,11 +225,12 @@ def joins(snapshot: dict[str, Any], replay: Sequence[Event]) -> list[str]:
             found.append(f"message {place} from the end of the snapshot at {seq} is {one}, by the log {other}")
     if len(shown) != len(expected) and not snapshot["has_older"]:
         found.append(f"the snapshot at {seq} has {len(shown)} messages, by the log {len(expected)}")
-    for message in snapshot["messages"]:
-        for part in message.get("parts") or ():
-            if part["type"] == "tool" and part.get("result") != results.get(part["call_id"]):
-                found.append(f"snapshot at {seq}: {part} has the result {results.get(part['call_id'])!r} in the log")
-    return found
+    parts = [part for message in snapshot["messages"] for part in message.get("parts") or ()]
+    return found + [
+        f"snapshot at {seq}: {part} has the result {results.get(part['call_id'])!r} in the log"
+        for part in parts
+        if part["type"] == "tool" and part.get("result") != results.get(part["call_id"])
+    ]
 
 
 def processes(prefix: str) -> dict[int, str]:

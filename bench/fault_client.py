@@ -27,6 +27,10 @@ class Connection(Stream):
             self.close()
             raise
 
+    def sip(self):
+        """Take one byte."""
+        self._data += self.socket.recv(1)
+
 
 class Patience:
     """How long a run may take in all."""
@@ -41,7 +45,7 @@ class Patience:
             raise TimeoutError("the run took too long")
 
 
-def persistently(client, patience, method, path, body=None, headers=None):
+def persistently(client, patience, method, path, *, body=None, headers=None):
     """A request that is repeated until a server answers it."""
     while True:
         try:
@@ -146,7 +150,9 @@ class Conversation:
         self.ledger = server.ledgers / name
         self.ledger.touch()
         self.record.work = server.work
-        answer = persistently(self.client, patience, "POST", "/api/session", body, {"Idempotency-Key": f"{name}"})
+        answer = persistently(
+            self.client, patience, "POST", "/api/session", body=body, headers={"Idempotency-Key": name}
+        )
         self.session = answer.json["session_id"]
         self.poster = Reader(self.record.posted, self.record.faults, "who asks")
         self.watcher = Reader(self.record.watched, self.record.faults, "who looks")

@@ -11,17 +11,16 @@ import sqlite3
 import struct
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
 
 from bench import store_faults
 from bench.fault_checks import check, lacking
-from bench.fault_client import Conversation, Patience, Reader
+from bench.fault_client import Connection, Conversation, Patience, Reader
 from bench.fault_server import Target, memory_kb, provider
 from bench.scenario import answer_all, asking_prompt, checked, started, told
-from tests.live.client import Client, Stream
+from tests.live.client import Client
 from tests.live.server import until
 
 _SLOW_READERS = 24
@@ -48,7 +47,7 @@ def half_open(server):
     session = client.session()
     with _post(client, session, "script slow 4") as stream:
         for _ in range(20):
-            gone = Stream(client, "GET", f"/api/session/{session}/message?after=0", receive_buffer=2048)
+            gone = Connection(client, "GET", f"/api/session/{session}/message?after=0", receive_buffer=2048)
             sockets.append(gone.socket)
         events = stream.rest()
         for gone in sockets:
@@ -71,35 +70,37 @@ def slow_readers(server):
         stream.rest()
     before = memory_kb(server.worker())
     readers = [
-        Stream(client, "GET", f"/api/session/{session}/message?after=0", receive_buffer=4096)
+        Connection(client, "GET", f"/api/session/{session}/message?after=0", receive_buffer=4096)
         for _ in range(_SLOW_READERS)
     ]
     with _post(client, session, f"script big {_BIG_KB}") as stream:
         posted = stream.rest()
     for _ in range(5):
         for reader in readers:
-            reader._data += reader.socket.recv(1)
+            reader.sip()
         time.sleep(1.0)
     grown = memory_kb(server.worker()) - before
     if grown > _MEMORY_KB:
         found.append(f"{_SLOW_READERS} slow readers of {_BIG_KB} kB cost {grown} kB")
     whole = Client(server).follow(session, "?after=0&until=end").rest()
     for number, stream in enumerate(readers[:6]):
-        reader = Reader([], found, f"slow reader {number}")
-        end = whole[-1].seq
-        if number % 2:  # cut within the log; comes back for the rest
-
-            def half(reader=reader):
-                return reader.last >= end // 2
-
-            reader.read(stream, half)
-            stream = client.follow(session, last_event_id=reader.last)
-        reader.read(stream, lambda reader=reader: reader.last >= end)
-        found += lacking(reader.events, whole, f"slow reader {number}")
+        # Every second one is cut within the log, and comes back for the rest.
+        cut_at = len(whole) // 2 if number % 2 else len(whole)
+        found += _read_on(client, session, stream, whole, cut_at)
     for stream in readers:
         stream.close()
     print(f"  slow readers: {len(posted)} events, {grown} kB for {_SLOW_READERS} of them")
     return found
+
+
+def _read_on(client, session, stream, whole, cut_at):
+    found = []
+    reader = Reader([], found, "a slow reader")
+    reader.read(stream, lambda: reader.last >= cut_at)
+    if reader.last < len(whole):
+        again = client.follow(session, last_event_id=reader.last)
+        reader.read(again, lambda: reader.last >= len(whole))
+    return found + lacking(reader.events, whole, "a slow reader")
 
 
 def busy(server):
@@ -203,7 +204,7 @@ def unwatched_stops(server):
 
 def _post(client, session, content):
     body = json.dumps({"content": content}).encode()
-    return Stream(client, "POST", f"/api/session/{session}/message", body=body, timeout=60)
+    return Connection(client, "POST", f"/api/session/{session}/message", body=body, timeout=60)
 
 
 def _descriptors(server):

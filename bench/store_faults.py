@@ -76,9 +76,12 @@ def run(server, broken):
         answer = client.call("POST", f"/api/session/{idle}/message", {"content": "script big 1"})
         if answer.status != 503 or answer.error["code"] != "UNAVAILABLE":
             found.append(f"a new turn is answered by {answer.status} {answer.data[:300]!r}")
-        for path in (f"/api/session/{idle}", "/api/sessions", f"/api/session/{talks[0].session}"):
-            if (answer := client.call("GET", path)).status != 200:
-                found.append(f"GET {path}: {answer.status}, though it only reads")
+        paths = (f"/api/session/{idle}", "/api/sessions", f"/api/session/{talks[0].session}")
+        found += [
+            f"GET {path}: {answer.status}, though it only reads"
+            for path in paths
+            if (answer := client.call("GET", path)).status != 200
+        ]
         status, checks = _ready(client)
         if status != 503 or checks["store"] == "ok":
             found.append(f"/health/ready: {status} {checks}")

@@ -6,12 +6,13 @@ import click
 
 from opencode.errors import SettingsError
 from opencode.settings import load
-from opencode.wiring import find_models
 
 
 @click.command()
 def models() -> None:
     """List the models: which can be used now, and what the others lack."""
+    from opencode.wiring import find_models  # noqa: PLC0415 - half a second that the other commands need not wait
+
     try:
         settings, _warnings = load(os.environ)
         known, reason = find_models(settings)
