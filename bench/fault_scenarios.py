@@ -19,7 +19,7 @@ from bench import store_faults
 from bench.fault_checks import check, lacking
 from bench.fault_client import Connection, Conversation, Patience, Reader
 from bench.fault_server import Target, memory_kb, provider
-from bench.scenario import answer_all, asking_prompt, checked, started, told
+from bench.scenario import answer_all, asking_prompt, checked, started, told, unstored
 from tests.live.client import Client
 from tests.live.server import until
 
@@ -108,7 +108,7 @@ def busy(server):
     talks = [Conversation(server, f"busy{n}", seed=3, patience=Patience(90), cuts=False) for n in range(4)]
     threads = started([talk.ask_on for talk in talks])
     until(lambda: all(talk.poster.last > 30 for talk in talks), 30, "the turns to run")
-    slowest, shown = 0.0, []
+    slowest, shown, unsaved = 0.0, [], []
     with contextlib.closing(sqlite3.connect(server.database, isolation_level=None, timeout=10)) as other:
         other.execute("BEGIN EXCLUSIVE")
         time.sleep(0.5)
@@ -120,8 +120,10 @@ def busy(server):
             slowest = max(slowest, time.monotonic() - began)
             time.sleep(0.05)
         shown = [talk.poster.last for talk in talks]
+        unsaved = unstored(server.database, talks)
         other.execute("ROLLBACK")
     found = [] if shown == held else [f"events were shown while none could be stored: {held}, then {shown}"]
+    found += unsaved
     if slowest > 0.5:
         found.append(f"/health took {slowest:.2f} s while the database was held: the loop stood still")
     for talk in talks:
@@ -233,7 +235,7 @@ def run(name, home, base_url, **options):
         if name == "disk_full":
             variables["OPENCODE_DATA_DIR"] = stack.enter_context(store_faults.small_disk(home / "disk"))
         server = Target.make(home, base_url, **variables)
-        stack.callback(server.kill)
+        stack.callback(server.sweep)
         try:
             found = SCENARIOS[name](server.up(), **options)
             left = server.left_over()

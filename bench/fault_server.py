@@ -120,6 +120,13 @@ class Target(Server):
                 return found
             time.sleep(0.05)
 
+    def sweep(self):
+        """End the server, and what a fault left behind: a run that fails leaves nothing either."""
+        self.kill()
+        for pid in processes(str(self.ledgers)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
 
 def table():
     """All processes: parent, start time and state."""

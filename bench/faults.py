@@ -23,6 +23,7 @@ from bench.fault_checks import check, split
 from bench.fault_client import Conversation, Patience
 from bench.fault_scenarios import run_all
 from bench.fault_server import Target, provider
+from bench.scenario import unstored
 
 #: A turn that dies three times is given up; kills come so seldom that most turns live.
 _BETWEEN_S = (0.3, 4.5)
@@ -79,7 +80,7 @@ class Lane:
             self.counts.faults.append(f"{self._name}: the run itself failed\n{traceback.format_exc()}")
         finally:
             self._finished.set()
-            self.server.kill()
+            self.server.sweep()
 
     def _run(self):
         self.server.up()
@@ -90,6 +91,7 @@ class Lane:
         posters = [self._thread(talk.ask_on) for talk in talks]
         watchers = [self._thread(talk.watch_until, self._finished.is_set) for talk in talks]
         for number in range(1, self._kills + 1):
+            self.counts.faults += unstored(self.server.database, talks)
             self._kill(number)
             if self.counts.faults or any(talk.record.faults for talk in talks):
                 break

@@ -1,5 +1,7 @@
 """What the scenarios share."""
 
+import contextlib
+import sqlite3
 import threading
 
 from bench import fault_plan
@@ -20,6 +22,18 @@ def told(threads, seconds):
         thread.join(seconds)
         if thread.is_alive():
             raise AssertionError("a client did not come to an end")
+
+
+def unstored(database, talks):
+    """What a client has seen and the store does not hold, at this very moment."""
+    seen = {talk: max(talk.poster.last, talk.watcher.last) for talk in talks}
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as store:
+        rows = dict(store.execute("SELECT session_id, max(last_seq) FROM events GROUP BY session_id").fetchall())
+    return [
+        f"{talk.record.name}: event {last} was shown, the store holds {rows.get(talk.session, 0)}"
+        for talk, last in seen.items()
+        if last > rows.get(talk.session, 0)
+    ]
 
 
 def checked(talks):

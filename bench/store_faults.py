@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from bench.fault_client import Conversation, Patience
-from bench.scenario import checked, started, told
+from bench.scenario import checked, started, told, unstored
 from tests.live.client import Client
 from tests.live.server import until
 
@@ -71,7 +71,7 @@ def run(server, broken):
     until(lambda: all(talk.poster.last > 15 for talk in talks), 30, "the turns to run")
     with broken:
         until(lambda: _ready(client)[0] == 503, 10, "/health/ready to say so")
-        until(lambda: all(talk.poster.unstored for talk in talks), 15, lambda: f"{_CODE}: {_lasts(talks)}")
+        until(lambda: all(map(_struck, talks)), 15, lambda: f"{_CODE}: {_lasts(talks)}")
         held = [talk.poster.last for talk in talks]
         answer = client.call("POST", f"/api/session/{idle}/message", {"content": "script big 1"})
         if answer.status != 503 or answer.error["code"] != "UNAVAILABLE":
@@ -88,6 +88,7 @@ def run(server, broken):
         if client.call("GET", "/health").status != 200:
             found.append("/health fails")
         time.sleep(2.0)
+        found += unstored(server.database, talks)
         if held != (now := [talk.poster.last for talk in talks]):
             found.append(f"events were shown while none could be stored: {held}, then {now}")
     began = time.monotonic()
@@ -102,11 +103,18 @@ def run(server, broken):
     for talk in talks:
         talk.ask()
     found += checked(talks)
+    if not any(talk.poster.unstored for talk in talks):
+        found.append("no turn was running when the store failed")
     for talk in talks:
         errors = [(e.name, e.data["code"]) for e in talk.record.replay if e.name == "error"]
-        if errors != [("error", _CODE)]:
+        if errors != [("error", _CODE)] * bool(talk.poster.unstored):
             found.append(f"{talk.record.name}: the stored errors are {errors}")
     return found
+
+
+def _struck(talk):
+    """Whether its turn was ended, or has ended just before, so that the next one is refused."""
+    return talk.poster.unstored or talk.poster.events[-1].name == "done"
 
 
 def _ready(client):

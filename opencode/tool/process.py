@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 import select
 import signal
 import subprocess
@@ -24,6 +25,9 @@ CHUNK_BYTES = 65_536
 REST_BYTES = 1_048_576
 #: What a supervisor may take beyond its own limits, and killing in its stead.
 LATE_S = 2.0
+#: What is kept of a supervisor's words; a traceback among them is for the log.
+WORDS_BYTES = 8192
+_WORDS = re.compile(rb"^(started|failed|exited) (-?[0-9]{1,9})$", re.MULTILINE)
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +203,8 @@ class Supervised(Process):
 
     def _listen(self) -> bool:
         words = _read(self._status)
-        self._words += words or b""
+        # The command could write here as well: what it says must neither harm nor grow.
+        self._words = (self._words + (words or b""))[:WORDS_BYTES]
         if self.exit_code is not None:
             self._ends_by = min(self._ends_by, self._end_at_the_latest())
         return words is not None
@@ -208,11 +213,8 @@ class Supervised(Process):
         return time.monotonic() + self._grace_s + supervisor.LAST_S + LATE_S
 
     def _heard(self, word: bytes) -> int | None:
-        for line in self._words.splitlines():
-            said, _, number = line.partition(b" ")
-            if said == word:
-                return int(number)
-        return None
+        number = dict(_WORDS.findall(self._words)).get(word)
+        return None if number is None else int(number)
 
     def _conclude(self) -> None:
         errno = self._heard(b"failed")

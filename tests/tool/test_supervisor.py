@@ -393,6 +393,14 @@ def test_a_supervisor_that_the_command_stops_still_ends_it(desk, length):
     assert not marked(length)
 
 
+def test_a_command_that_writes_to_the_supervisors_stream_does_no_harm(desk):
+    command = (
+        "head -c 1000000 /dev/zero | tr '\\0' x > /proc/$PPID/fd/2; echo exited soon > /proc/$PPID/fd/2; echo done"
+    )
+
+    assert "done\n" in desk.call("bash", command=command, timeout_s=20).content
+
+
 def test_no_descriptor_and_no_zombie_is_left_by_a_lost_supervisor(desk):
     desk.works("bash", command="true")
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted as it is
