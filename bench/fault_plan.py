@@ -47,7 +47,7 @@ def reply(content: str, step: int) -> Reply:
     """The answer to step `step`, counted from 1, of the turn that was begun with `content`."""
     told = _PROMPT.fullmatch(content)
     name, steps, ledger = told["name"], int(told["steps"]), told["ledger"]
-    rng = random.Random(f"{content}/{step}")
+    rng = random.Random(f"{name}/{steps}/{step}")  # not the ledger, which lies elsewhere in each run
     pieces = []
     for number in range(rng.randint(3, 14)):
         tricky = rng.choice(_TRICKY) if rng.random() < 0.3 else ""

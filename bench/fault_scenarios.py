@@ -32,7 +32,7 @@ _MEMORY_KB = 40_000
 def provider_cut(server):
     """The provider's connection breaks within a token: the half answer is void, the next one whole."""
     talk = Conversation(server, "cut", seed=1, patience=Patience(60))
-    for _ in range(8):
+    for _ in range(4):
         talk.ask(steps=4)
     found = checked([talk])
     void = [event for event in talk.record.replay if event.name == "step" and event.data["discards_from"]]

@@ -177,7 +177,7 @@ def kill_run(home, *, kills, seed, turns, lanes=2, between=_BETWEEN_S, say=print
             Lane(
                 home / f"lane{n}",
                 base_url,
-                name=f"lane{n}-",
+                name=f"s{seed}.{n}.",
                 seed=seed,
                 kills=kills // lanes + (n < kills % lanes),
                 sessions=max(1, turns // lanes),

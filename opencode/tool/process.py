@@ -158,8 +158,12 @@ class Process:
 
     def _end(self) -> None:
         if self._process.poll() is None:
-            self._process.kill()
+            self._signal(signal.SIGKILL)
             self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # gevent's loop may have taken leave of it meanwhile
+            self._process.send_signal(number)
 
 
 class Supervised(Process):
@@ -225,13 +229,13 @@ class Supervised(Process):
 
     def _end(self) -> None:
         self._hang_up.close()
-        self._process.send_signal(signal.SIGCONT)  # the command may have stopped it
+        self._signal(signal.SIGCONT)  # the command may have stopped it
         deadline = self._end_at_the_latest()
         poller = select.poll()
         poller.register(self._status, select.POLLIN)
         while self._listen():
             if time.monotonic() >= deadline:
-                self._process.kill()
+                self._signal(signal.SIGKILL)
                 break
             poller.poll(TICK_S * 1000)
         if self._process.wait() == 0:
@@ -240,7 +244,7 @@ class Supervised(Process):
         log.warning("a command's supervisor was lost: %s", self._words.decode("utf-8", "replace"))
         command = self._heard(b"started")
         if command is not None:
-            supervisor.kill(lambda: supervisor.survivors(command, command), LATE_S)
+            supervisor.kill(lambda: supervisor.survivors(command, command), within_s=LATE_S)
 
 
 def _read(source: int) -> bytes | None:

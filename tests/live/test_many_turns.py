@@ -78,7 +78,7 @@ def many_turns(server, count, prompt, record):
     load = Load(client, sessions, prompt)
     try:
         with Health(client) as health:
-            load.run(60)
+            load.run(100)
     finally:
         load.close()
     took = time.monotonic() - began
@@ -97,8 +97,8 @@ def many_turns(server, count, prompt, record):
     )
     record(figures)
     assert load.at_once > count * 0.9
-    # Where the machine cannot give 50 tokens a second to each, nobody waits longer for health than for a token.
-    return health.median, max(HEALTH_S, 1.5 * took / DELTAS)
+    # Where the machine cannot give 50 tokens a second to each, nobody waits longer for health than for a few tokens.
+    return health.median, max(HEALTH_S, 4 * took / DELTAS)
 
 
 @pytest.fixture
@@ -114,11 +114,12 @@ def record(record_property, capsys):
 
 
 def answers_in_time(measure):
-    """Once more where it was late: a shared machine may have been busy with something else."""
-    median, limit = measure()
-    if median > limit:
+    """Again where it was late: a shared machine may have been busy with something else."""
+    for _try in range(3):
         median, limit = measure()
-    assert median <= limit
+        if median <= limit:
+            return
+    raise AssertionError(f"health answered after {median:.3f} s at the median, more than {limit:.3f} s, three times")
 
 
 def test_200_turns_at_once_are_whole_and_in_order_and_health_answers(busy, record):
