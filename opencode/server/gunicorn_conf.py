@@ -104,7 +104,8 @@ def post_worker_init(worker: Any) -> None:
     port = worker.sockets[0].getsockname()[1]
     sys.stdout.write(banner(services, port=port, token=worker.wsgi.config["NEW_TOKEN"]))
     sys.stdout.flush()
-    threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True).start()
+    worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
+    worker.stop_watch.start()
 
 
 def _watch(worker: Any, services: Any) -> None:

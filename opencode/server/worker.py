@@ -47,6 +47,15 @@ class _Reader:
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """Runs the app in greenlets."""
 
+    #: Ends when the services have stopped; `gunicorn_conf.post_worker_init` starts it.
+    stop_watch: Any = None
+
+    def run(self) -> None:
+        """Serve until the stop, and let the services end: gunicorn itself waits for connections, not for turns."""
+        super().run()
+        if self.stop_watch is not None:
+            self.stop_watch.join()
+
     def load_wsgi(self) -> None:
         """Load the app. What stops it is said in its own words: a busy data folder is no crash."""
         try:
