@@ -9,14 +9,16 @@ On Linux it is a subreaper: whatever loses its parent becomes its child, so that
 found below it, in whatever session it hides. Elsewhere it ends the command's process group.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 else:
     import _signal as signal  # the part of `signal` in C; the rest builds enums, which takes half as long as Python
 
@@ -240,7 +242,7 @@ class _Watch:
                 self._exited = True
                 _tell("exited", os.waitstatus_to_exitcode(status))
 
-    def _poller(self) -> "select.poll":
+    def _poller(self) -> select.poll:
         poller = select.poll()
         poller.register(self._bell, select.POLLIN)
         return poller
