@@ -1,6 +1,8 @@
 """The seven tools at work on one directory, as the agent loop would call them."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -65,6 +67,56 @@ class Desk:
 
     def names(self) -> set[str]:
         return {str(path.relative_to(self.directory)) for path in self.directory.rglob("*")}
+
+
+ALONE = """
+import os, sys
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+import gc
+import threading
+from pathlib import Path
+from tests.tool.desk import Desk
+
+desk = Desk(Path(sys.argv[2]))
+calls = compile(sys.argv[3], "calls", "exec")
+turn = threading.Event()
+
+def look():
+    gc.collect()
+    turn.wait(0.01)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return len(os.listdir("/proc/self/fd")), len(children.split())
+
+def left():
+    # The least of many looks: gevent closes a pipe, and takes leave of a child, in a later turn of its loop.
+    return min(look() for _ in range(20))
+
+exec(calls)  # what is opened once for all is open now
+before = left()
+for _ in range(5):
+    exec(calls)
+after = left()
+print(after[0] - before[0], after[1])
+"""
+
+
+def left_behind(directory: Path, calls: str) -> tuple[int, int]:
+    """How many more descriptors are open, and children there, after `calls` on a `desk` have been made again and again.
+
+    In a process of its own: in this one, what other tests have left opens and closes descriptors meanwhile.
+    """
+    mode = "gevent" if os.environ.get("OPENCODE_TEST_GEVENT") else "threads"
+    found = subprocess.run(
+        [sys.executable, "-c", ALONE, mode, str(directory), calls],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+    descriptors, children = found.stdout.split()
+    return int(descriptors), int(children)
 
 
 class Background:
