@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 TurnState = Literal["queued", "running", "waiting", "completed", "aborted", "failed"]
 ACTIVE_STATES: tuple[TurnState, ...] = ("queued", "running", "waiting")
+#: Those of which a session has at most one turn: somebody works on it.
+WORKED_ON_STATES: tuple[TurnState, ...] = ("running", "waiting")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The composition root: the only module that names concrete adapters."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +37,6 @@ from opencode.tool.list import List
 from opencode.tool.read import Read
 from opencode.tool.toolbox import Toolbox
 from opencode.tool.write import Write
-
-log = logging.getLogger(__name__)
 
 #: Messages of a session that a model is told; older ones are left out.
 _HISTORY_MESSAGES = 400

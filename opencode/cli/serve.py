@@ -16,9 +16,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument(
-    "directory", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("directory", metavar="[DIR]", default=".", type=_FOLDER)
 @click.option("--host", help="Address to listen on.  [default: localhost]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 3000]")
 @click.option("--auth/--no-auth", default=None, help="Ask for a token.  [default: beyond localhost]")

@@ -22,8 +22,6 @@ from opencode.server.limits import Limits
 
 log = logging.getLogger(__name__)
 
-_TOO_LARGE = 413
-
 
 def envelope(error: ApiError, request_id: str | None = None) -> dict[str, Any]:
     """The body of an error answer."""

@@ -25,6 +25,7 @@ _DIGITS = 18
     answer=schemas.TurnAnswer,
     streams="session",
     codes=("SESSION_BUSY", "IDEMPOTENCY_CONFLICT"),
+    also=((202, "With `Prefer: respond-async`: begun, or queued", schemas.TurnAccepted),),
     scope="write",
 )
 def send_message(session_id: str, body: schemas.SendMessage) -> Response:
@@ -35,14 +36,19 @@ def send_message(session_id: str, body: schemas.SendMessage) -> Response:
         )
         following = sessions().follow_turn(turn, beat_s=BEAT_S)
         if _wants_no_wait():
-            return json_response({"turn_id": turn.id, "seq": following.after}, status=202)
+            return json_response(schemas.TurnAccepted(turn_id=turn.id, seq=following.after).model_dump(), status=202)
         if wants_json:
             return _wait(turn, following)
         return event_stream(session_stream(following, session_id), stream.hand_over())
 
 
 @messages.get("/session/<session_id>/message")
-@route(summary="Follow a session's events", query=schemas.FollowQuery, streams="session")
+@route(
+    summary="Follow a session's events",
+    query=schemas.FollowQuery,
+    streams="session",
+    also=((204, "With `?turn=`: nothing of it is left to see; an `EventSource` comes back no more", None),),
+)
 def follow_session(session_id: str, query: schemas.FollowQuery) -> Response:
     with limits().open_stream(owner()) as stream:
         following = _follow(session_id, query)

@@ -71,7 +71,7 @@ def _operation(path: str, endpoint: str, contract: Contract) -> dict[str, Any]:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in re.findall(r"{(\w+)}", path)
         ],
-        "responses": {"200": _success(contract), "default": _refused(contract)},
+        "responses": {"200": _success(contract), **_also(contract), "default": _refused(contract)},
     }
     if contract.query is not None:
         operation["parameters"] += _query(contract.query)
@@ -109,6 +109,14 @@ def _success(contract: Contract) -> dict[str, Any]:
     return {"description": contract.summary, "content": content}
 
 
+def _also(contract: Contract) -> dict[str, Any]:
+    return {
+        str(status): {"description": meaning}
+        | ({"content": {"application/json": {"schema": _ref(model)}}} if model is not None else {})
+        for status, meaning, model in contract.also
+    }
+
+
 def _refused(contract: Contract) -> dict[str, Any]:
     codes = ", ".join(sorted({*contract.codes, *_common_codes()}))
     return {
@@ -125,6 +133,7 @@ def _common_codes() -> set[str]:
 
 def _schemas(contracts: list[Contract]) -> dict[str, Any]:
     models: set[type[BaseModel]] = {model for own in contracts for model in (own.body, own.answer) if model}
+    models |= {model for own in contracts for _status, _meaning, model in own.also if model}
     models.add(schemas.ErrorEnvelope)
     wanted = [(model, "validation") for model in sorted(models, key=lambda own: own.__name__)]
     _map, definitions = models_json_schema(wanted, ref_template=_REF)  # type: ignore[arg-type] # a literal, widened

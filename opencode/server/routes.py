@@ -26,6 +26,8 @@ class Contract:
     query: type[BaseModel] | None = None
     streams: str | None = None
     codes: tuple[str, ...] = ()
+    #: Further answers of success, by status: what it says, and its body where it has one.
+    also: tuple[tuple[int, str, type[BaseModel] | None], ...] = ()
     #: The scope that a token needs; None for routes that are open to all.
     scope: str | None = "read"
 

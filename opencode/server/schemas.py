@@ -171,6 +171,11 @@ class TurnAnswer(BaseModel):
     error: str | None = Field(description="the code of what ended the turn early")
 
 
+class TurnAccepted(BaseModel):
+    turn_id: str
+    seq: int = Field(description="follow with ?after=<seq>")
+
+
 class Success(BaseModel):
     success: Literal[True] = True
 

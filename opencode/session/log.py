@@ -29,12 +29,11 @@ _BUSY_PAUSE_S = 0.02
 class Pending:
     """An append on its way to the store."""
 
-    __slots__ = ("append", "done", "outcome", "taken", "waited")
+    __slots__ = ("append", "done", "outcome", "taken")
 
     def __init__(self, append: Append) -> None:
         self.append = append
         self.taken = False
-        self.waited = False
         self.done = threading.Event()
         self.outcome: Committed | OpenCodeError | None = None
 
@@ -229,10 +228,10 @@ def _until_done(chunk: Chunk, turn_id: str) -> Chunk | None:
     if b"\nevent: done\n" not in chunk.data:
         return None
     found = frames.split(chunk.data)
-    for index, frame in enumerate(found):
-        if b"\nevent: done\n" in frame and frames.parse(frame)[2]["turn_id"] == turn_id:
-            return Chunk(chunk.first_seq, chunk.first_seq + index, b"".join(found[: index + 1]))
-    return None
+    index = _place(found, b"done", turn_id)
+    if index is None:
+        return None
+    return Chunk(chunk.first_seq, chunk.first_seq + index, b"".join(found[: index + 1]))
 
 
 def from_start(chunks: Iterator[Chunk | None], turn_id: str) -> Iterator[Chunk | None]:
@@ -243,8 +242,14 @@ def from_start(chunks: Iterator[Chunk | None], turn_id: str) -> Iterator[Chunk |
             yield chunk
             continue
         found = frames.split(chunk.data)
-        for index, frame in enumerate(found):
-            if b"\nevent: turn_start\n" in frame and frames.parse(frame)[2]["turn_id"] == turn_id:
-                begun = True
-                yield Chunk(chunk.first_seq + index, chunk.last_seq, b"".join(found[index:]))
-                break
+        index = _place(found, b"turn_start", turn_id)
+        if index is not None:
+            begun = True
+            yield Chunk(chunk.first_seq + index, chunk.last_seq, b"".join(found[index:]))
+
+
+def _place(found: list[bytes], event: bytes, turn_id: str) -> int | None:
+    """Where in these frames the turn's event of this name stands."""
+    mark = b"\nevent: %b\n" % event
+    places = (n for n, frame in enumerate(found) if mark in frame and frames.parse(frame)[2]["turn_id"] == turn_id)
+    return next(places, None)

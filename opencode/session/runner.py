@@ -41,7 +41,7 @@ class Runner:
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._stopping = threading.Event()
-        #: Called with a turn that has ended; with one whose store failed under it; and once in a third of a lease.
+        #: Called with a turn that has ended; with one whose store failed under it; and about once a second.
         self.on_end: Callable[[Turn], None] = lambda _turn: None
         self.on_lost: Callable[[Turn], None] = lambda _turn: None
         self.on_tick: Callable[[], None] = lambda: None

@@ -217,28 +217,28 @@ class TurnLoop:
         return TurnError(f"The turn was stopped at its limit of {what} ({setting}).", code="LIMIT_REACHED")
 
     def _end(self, status: Status, error: TurnError | None, duration_ms: int) -> None:
-        bodies: list[Any] = [
-            self._result(part, NOT_RUN) for part in self.pen.draft.parts if part["status"] in UNFINISHED
-        ]
+        bodies: list[Any] = [self._result(part, NOT_RUN) for part in self._unfinished()]
         spent = self.pen.draft.usage
         usage = Usage(spent.input, spent.output, spent.cached, duration_ms)
         if error is not None:
             bodies.append(events.Error(turn_id=self.turn.id, message=error.message, code=error.code))
-        bodies.append(lambda seq: self._done(status, usage, seq))
+        bodies.append(lambda seq: done(self.turn, status, usage, seq))
         end = EndTurn(
             self.turn.id, self.pen.draft.message_id, self.session.id, status, error.code if error else None, usage
         )
         self.pen.write(*bodies, changes=(end,), fold=True)
 
-    def _done(self, status: Status, usage: Usage, seq: int) -> bytes:
-        return events.Done(
-            turn_id=self.turn.id,
-            tokens=usage.tokens,
-            duration=usage.turn_ms,
-            status=status,
-            usage={"input": usage.input, "output": usage.output, "cached": usage.cached},
-            events=seq - self.turn.first_seq + 1,
-        ).body()
+
+def done(turn: Turn, status: Status, usage: Usage, seq: int) -> bytes:
+    """The turn's last event, as the log's number `seq`, which its count of events needs."""
+    return events.Done(
+        turn_id=turn.id,
+        tokens=usage.tokens,
+        duration=usage.turn_ms,
+        status=status,
+        usage={"input": usage.input, "output": usage.output, "cached": usage.cached},
+        events=seq - turn.first_seq + 1,
+    ).body()
 
 
 def result(turn_id: str, draft: Draft, part: dict[str, Any], outcome: ToolOutcome) -> events.ToolResult:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,11 +12,12 @@ from opencode.clock import timestamp
 from opencode.errors import IdempotencyConflict, KeyTaken, SessionBusy, SessionNotFound, StaleAttempt, StoreError
 from opencode.ids import new_id
 from opencode.records import Message, RememberedKey, Session, Turn
-from opencode.session.events import Done, Error, Event, TurnStart
+from opencode.session.events import Error, Event, TurnStart
 from opencode.session.log import EventLog
 from opencode.session.resume import draft_of, unfolded, where
 from opencode.session.runner import Runner
 from opencode.session.turn import NOT_RUN, UNFINISHED, UNKNOWN, result
+from opencode.session.turn import done as turn_done
 from opencode.storage.port import Append, Store
 
 log = logging.getLogger(__name__)
@@ -101,16 +103,20 @@ class Turns:
         changes = (StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()), *remember)
         if not session.title:
             changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
+        return self._launch(turn, changes)
+
+    def _launch(self, turn: Turn, changes: tuple[Any, ...]) -> Turn:
+        """Store the turn's first event with its changes, and set it running."""
         # Taken before the first event and held while the turn runs: its followers find the events in memory, even where
         # the session is deleted under them.
-        tail = self._log.tail(session.id)
+        tail = self._log.tail(turn.session_id)
         self._runner.reserve(turn)
         try:
-            committed = self._log.append(Append(session.id, [_turn_start(turn).body()], changes, folds=True))
+            committed = self._log.append(Append(turn.session_id, [_turn_start(turn).body()], changes, folds=True))
         except BaseException:
             self._runner.release(turn)
             raise
-        turn = replace(turn, first_seq=committed.first_seq)
+        turn = replace(turn, state="running", first_seq=committed.first_seq)
         self._runner.start(turn, keep=tail)
         return turn
 
@@ -134,7 +140,7 @@ class Turns:
         begin = ActivateTurn(turn, *_messages(turn), lease_until=0.0, ends=True)
 
         def done(seq: int) -> bytes:
-            return _done(replace(turn, first_seq=seq - 1), "aborted", seq)
+            return turn_done(replace(turn, first_seq=seq - 1), "aborted", turn.usage, seq)
 
         try:
             self._log.append(Append(turn.session_id, [_turn_start(turn).body(), done], (begin, end)))
@@ -175,17 +181,9 @@ class Turns:
         self._runner.start(claimed)
 
     def _activate(self, turn: Turn) -> None:
-        begin = ActivateTurn(turn, *_messages(turn), lease_until=self._runner.lease())
-        tail = self._log.tail(turn.session_id)
-        self._runner.reserve(turn)
-        try:
-            committed = self._log.append(Append(turn.session_id, [_turn_start(turn).body()], (begin,), folds=True))
-        except BaseException as exc:
-            self._runner.release(turn)
-            if isinstance(exc, StaleAttempt):
-                return
-            raise
-        self._runner.start(replace(turn, state="running", first_seq=committed.first_seq), keep=tail)
+        # Stale: another turn of the session, or an abort, was faster.
+        with suppress(StaleAttempt):
+            self._launch(turn, (ActivateTurn(turn, *_messages(turn), lease_until=self._runner.lease()),))
 
     def _on_lost(self, turn: Turn) -> None:
         """The store failed under a turn: its followers are told, and its end is stored when the store is back."""
@@ -230,7 +228,7 @@ class Turns:
         ]
         if error is not None:
             bodies.append(error.body())
-        bodies.append(lambda seq: _done(turn, status, seq))
+        bodies.append(lambda seq: turn_done(turn, status, turn.usage, seq))
         end = EndTurn(turn.id, turn.message_id, turn.session_id, status, error.code if error else None, turn.usage)
         # The guard lets a running turn's attempt end it; a queued one was claimed before.
         changes = (*draft.take_changes(turn.id), end)
@@ -238,18 +236,6 @@ class Turns:
 
 
 _INTERRUPTED = "TURN_INTERRUPTED"
-
-
-def _done(turn: Turn, status: Literal["aborted", "failed"], seq: int) -> bytes:
-    usage = turn.usage
-    return Done(
-        turn_id=turn.id,
-        tokens=usage.tokens,
-        duration=usage.turn_ms,
-        status=status,
-        usage={"input": usage.input, "output": usage.output, "cached": usage.cached},
-        events=seq - turn.first_seq + 1,
-    ).body()
 
 
 def _turn_start(turn: Turn) -> Event:

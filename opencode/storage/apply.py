@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from opencode import changes
 from opencode.clock import timestamp
 from opencode.errors import KeyTaken, SessionBusy, SessionNotFound, StaleAttempt
-from opencode.records import ACTIVE_STATES, Message, RememberedKey, Turn
+from opencode.records import ACTIVE_STATES, WORKED_ON_STATES, Message, RememberedKey, Turn
 from opencode.storage import port
 from opencode.storage.schema import file_changes, idempotency, messages, parts, permissions, sessions, turns
 
@@ -20,8 +20,7 @@ from opencode.storage.schema import file_changes, idempotency, messages, parts, 
 _QUEUE = 20
 #: How long an idempotency key is kept (API section 3).
 _KEY_LIFE_S = 24 * 3600.0
-_WORKED_ON = ("running", "waiting")
-turns_too = turns.alias()
+_other_turns = turns.alias()
 
 
 def apply(connection: Connection, change: changes.Change, committed: port.Committed) -> None:
@@ -63,7 +62,9 @@ def _queue_turn(connection: Connection, change: changes.QueueTurn, _committed: p
 
 def _activate_turn(connection: Connection, change: changes.ActivateTurn, committed: port.Committed) -> None:
     turn = change.turn
-    running = sa.exists().where(turns_too.c.session_id == turn.session_id, turns_too.c.state.in_(_WORKED_ON))
+    running = sa.exists().where(
+        _other_turns.c.session_id == turn.session_id, _other_turns.c.state.in_(WORKED_ON_STATES)
+    )
     begun = connection.execute(
         turns.update()
         .where(turns.c.id == turn.id, turns.c.state == "queued", sa.or_(sa.literal(change.ends), ~running))

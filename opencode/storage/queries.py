@@ -16,14 +16,11 @@ from opencode.storage.schema import events, file_changes, idempotency, messages,
 
 _ACTIVE = (
     sa.select(turns.c.state)
-    .where(turns.c.session_id == sessions.c.id, turns.c.state.in_(("running", "waiting")))
+    .where(turns.c.session_id == sessions.c.id, turns.c.state.in_(records.WORKED_ON_STATES))
     .limit(1)
     .scalar_subquery()
     .label("active_state")
 )
-
-
-_WORKED_ON = ("running", "waiting")
 
 
 def translated(exc: SQLAlchemyError) -> StoreError:
@@ -169,7 +166,7 @@ class Queries:
     def active_turns(self, session_id: str | None = None) -> list[records.Turn]:
         """See `port.TurnStore.active_turns`."""
         wanted = sa.true() if session_id is None else turns.c.session_id == session_id
-        return self._turns(sa.and_(wanted, turns.c.state.in_(_WORKED_ON)))
+        return self._turns(sa.and_(wanted, turns.c.state.in_(records.WORKED_ON_STATES)))
 
     def queued(self, session_id: str) -> list[records.Turn]:
         """See `port.TurnStore.queued`."""
@@ -178,10 +175,10 @@ class Queries:
     def claimable(self, now: float) -> list[records.Turn]:
         """See `port.TurnStore.claimable`."""
         other = turns.alias()
-        busy = sa.exists().where(other.c.session_id == turns.c.session_id, other.c.state.in_(_WORKED_ON))
+        busy = sa.exists().where(other.c.session_id == turns.c.session_id, other.c.state.in_(records.WORKED_ON_STATES))
         found = self._turns(
             sa.or_(
-                sa.and_(turns.c.state.in_(_WORKED_ON), turns.c.lease_until < now),
+                sa.and_(turns.c.state.in_(records.WORKED_ON_STATES), turns.c.lease_until < now),
                 sa.and_(turns.c.state == "queued", ~busy),
             )
         )

@@ -244,3 +244,23 @@ def test_the_document_needs_no_token_and_is_the_same_for_everyone(make_app, docu
     client = make_app(auth_tokens=("t",)).test_client()
 
     assert client.get("/openapi.json").json == document
+
+
+def test_the_answers_of_success_beside_200_are_documented_as_they_are(make_app):
+    client = make_app().test_client()
+    paths = client.get("/openapi.json").json["paths"]["/api/session/{session_id}/message"]
+    session_id = create(client)
+
+    begun = client.post(
+        f"/api/session/{session_id}/message", json={"content": "go"}, headers={"Prefer": "respond-async"}
+    )
+    ended = follow(client, session_id, f"?turn={begun.json['turn_id']}").rest()
+    seen = {"Last-Event-ID": ended[-1].id}
+    nothing_left = client.get(f"/api/session/{session_id}/message?turn={begun.json['turn_id']}", headers=seen)
+
+    assert begun.status_code == 202
+    assert sorted(begun.json) == ["seq", "turn_id"]
+    schema = paths["post"]["responses"]["202"]["content"]["application/json"]["schema"]["$ref"]
+    assert schema.endswith("/TurnAccepted")
+    assert (nothing_left.status_code, nothing_left.data) == (204, b"")
+    assert "content" not in paths["get"]["responses"]["204"]
