@@ -47,12 +47,16 @@ class Apps:
 
     def __call__(self, script: list[Step] | None = None, **settings: object) -> Flask:
         """An app whose model plays `script`, over and over; Anthropic and OpenAI are there without a key."""
+        return self.again(self.settings(**settings), script)
+
+    def again(self, settings: Settings, script: list[Step] | None = None) -> Flask:
+        """An app on the store of one that was stopped."""
         providers: dict[str, Provider] = {
             "scripted": Scripted(script or HELLO, loop=True),
             "anthropic": Anthropic(api_key=None, base_url=None, timeout_s=5.0),
             "openai": OpenAI(api_key=None, base_url=None, timeout_s=5.0),
         }
-        services = build_services(self.settings(**settings), {"PATH": os.defpath}, providers=providers)
+        services = build_services(settings, {"PATH": os.defpath}, providers=providers)
         app = create_app(services=services)
         self._running.append(app)
         return app

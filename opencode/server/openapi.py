@@ -23,8 +23,10 @@ _SCREEN_EVENTS = (
     "tool_call",
     "tool_result",
     "permission_request",
+    "permission_reply",
     "error",
     "done",
+    "toast",
     "resync",
 )
 

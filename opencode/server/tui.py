@@ -1,23 +1,33 @@
 """`/tui`: shared terminal screens (API section 5)."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from opencode.errors import InvalidRequest
 from opencode.server import schemas
+from opencode.server.access import check_scope
 from opencode.server.answers import BEAT_S, event_stream, screen_stream
-from opencode.server.context import limits, owner, services
+from opencode.server.context import limits, owner, services, sessions
 from opencode.server.routes import route
+from opencode.session.terminal_input import Command, TerminalInput
 
 tui = Blueprint("tui", __name__, url_prefix="/tui")
 
+#: By type of input, the field that it needs and those that it may have.
+_FIELDS: dict[str, tuple[str, set[str]]] = {
+    "keypress": ("key", set()),
+    "text": ("text", set()),
+    "command": ("command", {"session_id", "permission_id", "response", "model"}),
+}
+
 
 @tui.get("/events")
-@route(summary="Follow a screen", query=schemas.ScreenQuery, streams="screen")
-def follow_screen(query: schemas.ScreenQuery) -> Response:
+@route(summary="Follow a screen", query=schemas.ScreenFollowQuery, streams="screen")
+def follow_screen(query: schemas.ScreenFollowQuery) -> Response:
     with limits().open_stream(owner()) as stream:
         screens = services().screens
         screen = screens.get(owner(), query.tui)
-        chunks = screens.follow(screen, request.headers.get("Last-Event-ID"), beat_s=BEAT_S)
+        last_id = request.headers.get("Last-Event-ID", query.after)
+        chunks = screens.follow(screen, last_id, beat_s=BEAT_S)
         return event_stream(screen_stream(chunks), stream.hand_over())
 
 
@@ -27,23 +37,38 @@ def follow_screen(query: schemas.ScreenQuery) -> Response:
     body=schemas.TuiInput,
     query=schemas.ScreenQuery,
     answer=schemas.Success,
-    codes=("SESSION_BUSY",),
+    codes=("SESSION_BUSY", "PERMISSION_ANSWERED"),
     scope="write",
 )
 def type_on_screen(body: schemas.TuiInput, query: schemas.ScreenQuery) -> schemas.Success:
+    _check_fields(body)
     screen = services().screens.get(owner(), query.tui)
-    if body.type == "text" and body.text is not None:
-        services().screens.text(screen, body.text)
-    elif body.type == "keypress" and body.key is not None:
-        services().screens.enter(screen)
-    else:
-        needed = "text" if body.type == "text" else "key"
-        details = [{"field": needed, "message": "is needed"}]
-        raise InvalidRequest(f"{needed}: is needed with type {body.type!r}", details=details)
+    terminal = TerminalInput(
+        sessions(), services().screens, limits().count_session, lambda: check_scope(g.caller, "approve")
+    )
+    if body.key is not None:
+        terminal.press(screen, body.key)
+    elif body.text is not None:
+        terminal.paste(screen, body.text)
+    elif body.command is not None:
+        terminal.run(screen, Command(body.command, body.session_id, body.permission_id, body.response, body.model))
     return schemas.Success()
+
+
+def _check_fields(body: schemas.TuiInput) -> None:
+    """Each type of input has fields of its own."""
+    needed, possible = _FIELDS[body.type]
+    given = set(body.model_dump(exclude_none=True)) - {"type"}
+    wrong = [(field, "does not go") for field in sorted(given - possible - {needed})]
+    if needed not in given:
+        wrong.insert(0, (needed, "is needed"))
+    if wrong:
+        details = [{"field": field, "message": f"{what} with type {body.type!r}"} for field, what in wrong]
+        raise InvalidRequest(f"{details[0]['field']}: {details[0]['message']}", details=details)
 
 
 @tui.get("/state")
 @route(summary="What a screen shows", query=schemas.ScreenQuery, answer=schemas.ScreenState)
 def show_screen(query: schemas.ScreenQuery) -> schemas.ScreenState:
-    return schemas.ScreenState(**services().screens.get(owner(), query.tui).state())
+    screens = services().screens
+    return schemas.ScreenState(**screens.state(screens.get(owner(), query.tui)))

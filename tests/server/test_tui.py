@@ -209,7 +209,8 @@ def test_an_unknown_epoch_is_answered_by_a_resync_with_the_whole_state(client, l
     typed(client, "!")
 
     assert resync.name == "resync"
-    assert resync.data == client.get("/tui/state").json | {"prompt": "typed before", "cursor": 12}
+    before = {"prompt": "typed before", "cursor": 12, "last_event_id": resync.id}
+    assert resync.data == client.get("/tui/state").json | before
     assert next(back).data["text"] == "typed before!"
 
 
@@ -259,6 +260,13 @@ def test_screens_end_with_a_time_to_come_back_when_the_server_stops(make_app):
         ({"type": "keypress"}, "key"),
         ({"type": "keypress", "key": "hyperspace"}, "key"),
         ({"type": "keypress", "key": ""}, "key"),
+        ({"type": "keypress", "key": "ab"}, "key"),
+        ({"type": "keypress", "key": "\x1b"}, "key"),
+        ({"type": "keypress", "key": "enter", "text": "x"}, "text"),
+        ({"type": "text", "text": "x", "session_id": "ses_1"}, "session_id"),
+        ({"type": "command"}, "command"),
+        ({"type": "command", "command": "session.explode"}, "command"),
+        ({"type": "command", "command": "abort", "key": "enter"}, "key"),
     ],
 )
 def test_an_unknown_type_or_key_is_refused_by_name(client, body, field):

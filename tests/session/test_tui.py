@@ -8,6 +8,7 @@ import pytest
 from opencode.errors import InvalidRequest, SessionBusy
 from opencode.provider.port import Text, ToolCall
 from opencode.provider.scripted import Wait
+from opencode.session.terminal_input import TerminalInput
 from tests.session.story import DEADLINE_S, OWNER, eventually
 
 
@@ -39,6 +40,19 @@ def story(play):
     return play([[Text("Hel"), Text("lo"), ToolCall("c", "bash", {"command": "echo hi"})], [Text("bye")]] * 2)
 
 
+def terminal(story):
+    return TerminalInput(story.sessions, story.services.screens, lambda: None, lambda: None)
+
+
+def press(story, *keys):
+    for key in keys:
+        terminal(story).press(screen_of(story), key)
+
+
+def type_text(story, text):
+    terminal(story).paste(screen_of(story), text)
+
+
 def screen_of(story, name="default"):
     return story.services.screens.get(OWNER, name)
 
@@ -55,8 +69,8 @@ def test_what_is_typed_is_seen_by_everyone_who_looks(story):
     screens, screen = story.services.screens, screen_of(story)
     lookers = [Looker(screens, screen) for _ in range(3)]
 
-    screens.text(screen, "hel")
-    screens.text(screen, "lo")
+    type_text(story, "hel")
+    type_text(story, "lo")
 
     for looker in lookers:
         assert looker.sees("prompt", "prompt") == [{"text": "hel", "cursor": 3}, {"text": "hello", "cursor": 5}]
@@ -65,10 +79,10 @@ def test_what_is_typed_is_seen_by_everyone_who_looks(story):
 
 def test_enter_creates_a_session_sends_the_prompt_and_shows_the_whole_turn(story):
     screens, screen = story.services.screens, screen_of(story)
-    screens.text(screen, " do it ")
+    type_text(story, " do it ")
     looker = Looker(screens, screen)
 
-    screens.enter(screen)
+    press(story, "enter")
 
     data = looker.sees(
         *("session_created", "session_selected", "prompt", "message", "message", "message"),
@@ -85,20 +99,20 @@ def test_enter_creates_a_session_sends_the_prompt_and_shows_the_whole_turn(story
 
 
 def test_the_next_prompt_goes_to_the_same_session(story):
-    screens, screen = story.services.screens, screen_of(story)
+    screen = screen_of(story)
     for _ in range(2):
-        screens.text(screen, "go")
-        screens.enter(screen)
+        type_text(story, "go")
+        press(story, "enter")
         eventually(lambda: story.sessions.store.get(OWNER, screen.state()["session_id"]).status == "idle")
 
     assert len(story.messages(story.sessions.store.get(OWNER, screen.state()["session_id"]))) == 4
 
 
 def test_enter_on_an_empty_prompt_does_nothing(story):
-    screens, screen = story.services.screens, screen_of(story)
-    screens.text(screen, "  \n")
+    screen = screen_of(story)
+    type_text(story, "  \n")
 
-    screens.enter(screen)
+    press(story, "enter")
 
     assert screen.state()["session_id"] is None
     assert story.sessions.page(OWNER, limit=2, cursor=None, query=None).sessions == []
@@ -106,22 +120,22 @@ def test_enter_on_an_empty_prompt_does_nothing(story):
 
 def test_a_prompt_that_could_not_be_sent_is_kept(play):
     story = play([[Wait(threading.Event())]])
-    screens, screen = story.services.screens, screen_of(story)
-    screens.text(screen, "one")
-    screens.enter(screen)
-    screens.text(screen, "two")
+    screen = screen_of(story)
+    type_text(story, "one")
+    press(story, "enter")
+    type_text(story, "two")
 
     with pytest.raises(SessionBusy):
-        screens.enter(screen)
+        press(story, "enter")
 
     assert screen.state()["prompt"] == "two"
 
 
 def test_a_prompt_has_a_limit(story):
-    screens, screen = story.services.screens, screen_of(story)
+    screen = screen_of(story)
 
     with pytest.raises(InvalidRequest, match="200000"):
-        screens.text(screen, "x" * 200_001)
+        type_text(story, "x" * 200_001)
     assert screen.state()["prompt"] == ""
 
 
@@ -138,9 +152,9 @@ def test_sessions_that_come_and_go_are_shown_to_their_owner_only(story):
 
 
 def test_a_deleted_session_is_active_no_longer(story):
-    screens, screen = story.services.screens, screen_of(story)
-    screens.text(screen, "go")
-    screens.enter(screen)
+    screen = screen_of(story)
+    type_text(story, "go")
+    press(story, "enter")
 
     story.sessions.delete(OWNER, screen.state()["session_id"])
 
@@ -150,10 +164,10 @@ def test_a_deleted_session_is_active_no_longer(story):
 def test_who_comes_back_with_the_last_id_gets_what_came_meanwhile(story):
     screens, screen = story.services.screens, screen_of(story)
     first = Looker(screens, screen)
-    screens.text(screen, "a")
+    type_text(story, "a")
     first.sees("prompt")
     for letter in "bcd":
-        screens.text(screen, letter)
+        type_text(story, letter)
 
     back = Looker(screens, screen, last_id=first.ids[0])
 
@@ -165,24 +179,24 @@ def test_who_comes_back_with_the_last_id_gets_what_came_meanwhile(story):
 @pytest.mark.parametrize("last_id", ["tui_other-1", "nonsense", "-5", "", "{epoch}-99999", "{epoch}--1"])
 def test_an_id_that_says_nothing_is_answered_with_the_whole_state(story, last_id):
     screens, screen = story.services.screens, screen_of(story)
-    screens.text(screen, "typed")
+    type_text(story, "typed")
     epoch = screen.event_id(0).rpartition("-")[0]
 
     looker = Looker(screens, screen, last_id=last_id.format(epoch=epoch))
 
     (state,) = looker.sees("resync")
     assert (state["prompt"], state["session_id"]) == ("typed", None)
-    screens.text(screen, "!")
+    type_text(story, "!")
     assert looker.sees("resync", "prompt")[1]["text"] == "typed!"
 
 
 def test_what_has_left_the_buffer_is_answered_with_the_whole_state(story):
     screens, screen = story.services.screens, screen_of(story)
     first = Looker(screens, screen)
-    screens.text(screen, "x")
+    type_text(story, "x")
     first.sees("prompt")
     for _ in range(1100):
-        screens.text(screen, "y")
+        type_text(story, "y")
 
     looker = Looker(screens, screen, last_id=first.ids[0])
 
