@@ -6,6 +6,7 @@ there is no timer, and no event is shown to anyone before it is stored.
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from weakref import WeakValueDictionary
 
@@ -13,13 +14,16 @@ from opencode import frames
 from opencode.bus.port import Bus
 from opencode.errors import OpenCodeError, StoreBusy, StoreError
 from opencode.session.events import Error
-from opencode.session.tail import TAIL_BYTES, Chunk, Tail
+from opencode.session.tail import TAIL_BYTES, Chunk, Place, Tail
 from opencode.storage.port import Append, Committed, EventStore
 
 log = logging.getLogger(__name__)
 
 #: Bodies that may wait in one unstored append before its author waits too.
 _BACKLOG = 256
+#: How long a deletion waits for followers that are far behind; one that has stopped reading loses the rest.
+_CATCH_UP_S = 5.0
+_CATCH_UP_POLL_S = 0.02
 
 
 class Pending:
@@ -182,6 +186,8 @@ class EventLog:
         stored, and with `turn_id` after that turn's `done`.
         """
         ear = self._bus.subscribe(session_id)
+        place = Place(after)
+        tail.places.add(place)
         try:
             while True:
                 closing = self.closing.is_set()
@@ -191,14 +197,15 @@ class EventLog:
                     if done:
                         yield done
                         return
+                    place.seq = after = chunk.last_seq
                     yield chunk
-                    after = chunk.last_seq
                     continue
                 if tail.deleted or tail.failed or not live or closing:
                     return
                 if not ear.wait(beat_s):
                     yield None
         finally:
+            tail.places.discard(place)
             ear.close()
 
     def _next(self, tail: Tail, session_id: str, after: int) -> Chunk | None:
@@ -210,6 +217,13 @@ class EventLog:
             if found:
                 chunk = Chunk(after + 1, after + len(found), b"".join(found))
         return chunk
+
+    def let_catch_up(self, session_id: str, *, at_most_s: float = _CATCH_UP_S) -> None:
+        """Before a session is deleted: wait for followers that lack what only the store still holds."""
+        deadline = time.monotonic() + at_most_s
+        tail = self._tails.get(session_id)
+        while tail is not None and not tail.holds_the_rest() and time.monotonic() < deadline:
+            time.sleep(_CATCH_UP_POLL_S)
 
     def end(self, session_id: str) -> None:
         """The session is deleted: end its followers."""

@@ -162,6 +162,7 @@ class SessionService:
         """Stop its turn, then remove the session; its streams end."""
         session = self.store.get(owner, session_id)
         self.turns.end_all(session.id)
+        self.log.let_catch_up(session.id)
         self.store.delete(session.id)
         self.log.end(session.id)
         self.runner.cancel_in(session.id)  # what began in this very moment has no log any more, but may have tools
