@@ -26,7 +26,7 @@ class QueueTurn:
 
 @dataclass(frozen=True, slots=True)
 class ActivateTurn:
-    """A queued turn begins: store its messages. Refused with `StaleAttempt` unless it is queued still.
+    """A queued turn begins: store its messages, under these ids. Refused with `StaleAttempt` unless it is queued still.
 
     `ends` is for one that is aborted before it began.
     """

@@ -10,6 +10,7 @@ OpenCodeError
 ├── ToolError            goes back to the model as a result with `is_error`
 ├── StoreError           the store could not do it
 │   ├── StoreBusy        it may do it in a moment
+│   ├── StoreDamaged     no waiting mends it
 │   ├── StaleAttempt     a writer that has lost its turn
 │   └── KeyTaken         an idempotency key that was used before
 ├── SettingsError        stops the start
@@ -181,6 +182,10 @@ class StoreError(OpenCodeError):
 
 class StoreBusy(StoreError):
     """Locked, or the connection is lost: the same may succeed in a moment."""
+
+
+class StoreDamaged(StoreError):
+    """What is stored cannot be read any more, at least in part: a person has to restore it."""
 
 
 class KeyTaken(StoreError):

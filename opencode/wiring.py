@@ -21,7 +21,7 @@ from opencode.session.pen import Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import conversation
 from opencode.session.resume import Start, draft_of, unfolded, where
-from opencode.session.runner import Runner
+from opencode.session.runner import Pause, Runner
 from opencode.session.service import SessionService
 from opencode.session.tui import Screens
 from opencode.session.turn import Limits, TurnLoop
@@ -132,7 +132,7 @@ class _Work:
     models: ModelNames
     tools: Toolbox
 
-    def __call__(self, turn: Turn, cancel: Cancel) -> None:
+    def __call__(self, turn: Turn, cancel: Cancel, pause: Pause) -> None:
         settings = self.settings
         session, messages, _older = self.store.snapshot(turn.owner, turn.session_id, limit=_HISTORY_MESSAGES)
         draft = draft_of(turn, next(message for message in messages if message.id == turn.message_id))
@@ -144,7 +144,7 @@ class _Work:
             history=conversation(message for message in messages if message.id < turn.message_id),
             provider=self.models.provider(turn.model.partition("/")[0]),
             tools=self.tools,
-            gate=Gate(self.store, self.bus, settings.permission, settings.permission_timeout_s),
+            gate=Gate(self.store, self.bus, settings.permission, settings.permission_timeout_s, pause),
             pen=Pen(self.log, turn, draft),
             cancel=cancel,
             limits=Limits(settings.max_steps, settings.max_tokens, settings.turn_timeout_s),

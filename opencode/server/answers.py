@@ -37,8 +37,8 @@ def event_stream(chunks: Iterable[bytes], on_close: Callable[[], None]) -> Respo
 
 
 def _limit_stalls() -> None:
-    """Cut a reader that takes nothing for long; it can come back with its last id."""
-    connection = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+    """Cut a reader that takes nothing for long; it can come back with its last id. gunicorn's worker does so itself."""
+    connection = request.environ.get("werkzeug.socket")
     if connection is not None:
         connection.settimeout(_STALL_S)
 

@@ -1,6 +1,7 @@
 """gunicorn's gevent worker, with our envelope on what it refuses by itself: bad lines, 414, 431, two Hosts."""
 
 import re
+import ssl
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from werkzeug.exceptions import BadRequest
 
 from opencode.errors import InvalidRequest, OpenCodeError
 from opencode.server.errors import envelope
+from opencode.server.sending import Sending
 
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
 
@@ -47,6 +49,8 @@ class _Reader:
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     """Runs the app in greenlets."""
 
+    #: A reader that takes nothing for so many seconds is cut, whatever it is sent.
+    stall_s = 60.0
     #: Ends when the services have stopped; `gunicorn_conf.post_worker_init` starts it.
     stop_watch: Any = None
 
@@ -62,6 +66,11 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             super().load_wsgi()
         except OpenCodeError as exc:
             raise AppImportError(f"Error: {exc}") from None
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        # gunicorn asks for the type of a TLS socket, so that this one stays as it is.
+        plain = not isinstance(client, ssl.SSLSocket)
+        super().handle(listener, Sending(client, stall_s=self.stall_s) if plain else client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         req.body.reader = _Reader(req.body.reader)

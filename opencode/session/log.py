@@ -14,16 +14,16 @@ from opencode import frames
 from opencode.bus.port import Bus
 from opencode.errors import OpenCodeError, StoreBusy, StoreError
 from opencode.session.events import Error
-from opencode.session.tail import TAIL_BYTES, Chunk, Tail
+from opencode.session.tail import TAIL_BYTES, Chunk, Place, Tail
 from opencode.storage.port import Append, Committed, EventStore
 
 log = logging.getLogger(__name__)
 
 #: Bodies that may wait in one unstored append before its author waits too.
 _BACKLOG = 256
-#: How long a busy store is waited for before the append fails, and the first pause.
-_BUSY_PATIENCE_S = 30.0
-_BUSY_PAUSE_S = 0.02
+#: How long a deletion waits for followers that are far behind; one that has stopped reading loses the rest.
+_CATCH_UP_S = 5.0
+_CATCH_UP_POLL_S = 0.02
 
 
 class Pending:
@@ -71,12 +71,17 @@ class EventLog:
         """
         return self.submit(append).result()
 
-    def submit(self, append: Append) -> Pending:
-        """Hand an append to the writer without waiting; `result()` of what comes back waits."""
+    def submit(self, append: Append, *, after: Pending | None = None) -> Pending:
+        """Hand an append to the writer without waiting; `result()` of what comes back waits.
+
+        With `after` it is refused where that one failed: nothing may be stored behind a gap.
+        """
         pending = Pending(append)
         with self._work:
             if self._closed:
                 raise StoreError("the log is closed")
+            if after is not None and isinstance(after.outcome, OpenCodeError):
+                raise after.outcome
             self._queue.append(pending)
             self._work.notify()
         return pending
@@ -95,7 +100,7 @@ class EventLog:
                 return pending
         if pending is not None and not pending.done.is_set() and len(pending.append.bodies) >= _BACKLOG:
             pending.result()
-        return self.submit(append)
+        return self.submit(append, after=pending)
 
     def _write(self) -> None:
         while True:
@@ -111,29 +116,45 @@ class EventLog:
 
     def _commit(self, group: list[Pending]) -> None:
         try:
-            outcomes = self._patiently([pending.append for pending in group])
+            outcomes = self._store.commit([pending.append for pending in group])
         except Exception as exc:  # the writer must outlive any failure: all sessions depend on it
+            if len(group) > 1 and not isinstance(exc, StoreBusy):
+                log.warning("log: a commit of %d appends failed, each goes alone now: %s", len(group), exc)
+                self._commit_singly(group)
+                return
             log.exception("log: a commit of %d appends failed", len(group))
             failure = exc if isinstance(exc, OpenCodeError) else StoreError(f"the store failed: {type(exc).__name__}")
             outcomes = [failure] * len(group)
-        for pending, outcome in zip(group, outcomes, strict=True):
-            pending.outcome = outcome
+        self._settle(group, outcomes)
+
+    def _commit_singly(self, group: list[Pending]) -> None:
+        """One append that cannot be stored must not take the others with it, only those of its turn behind it."""
+        lost: dict[tuple[str, int] | None, OpenCodeError] = {}
+        for pending in group:
+            turn = pending.append.turn
+            if turn in lost:
+                self._settle([pending], [lost[turn]])
+                continue
+            self._commit([pending])
+            if turn is not None and isinstance(pending.outcome, OpenCodeError):
+                lost[turn] = pending.outcome
+
+    def _settle(self, group: list[Pending], outcomes: list[Committed | OpenCodeError]) -> None:
+        """Tell the authors and the followers. What a turn has submitted behind an append that failed fails with it."""
+        settled = list(zip(group, outcomes, strict=True))
+        lost = {pending.append.turn: outcome for pending, outcome in settled if isinstance(outcome, OpenCodeError)}
+        lost.pop(None, None)
+        with self._work:
+            if lost:
+                behind = [pending for pending in self._queue if pending.append.turn in lost]
+                self._queue = [pending for pending in self._queue if pending.append.turn not in lost]
+                settled += [(pending, lost[pending.append.turn]) for pending in behind]
+            for pending, outcome in settled:
+                pending.taken, pending.outcome = True, outcome
+        for pending, outcome in settled:
             if isinstance(outcome, Committed):
                 self._publish(pending.append.session_id, outcome)
             pending.done.set()
-
-    def _patiently(self, appends: list[Append]) -> list[Committed | OpenCodeError]:
-        """Commit; while the store is merely busy, try again, and everyone who writes waits."""
-        deadline, pause_s = time.monotonic() + _BUSY_PATIENCE_S, _BUSY_PAUSE_S
-        while True:
-            try:
-                return self._store.commit(appends)
-            except StoreBusy:
-                if time.monotonic() > deadline:
-                    raise
-                log.warning("log: the store is busy; trying again")
-                time.sleep(pause_s)
-                pause_s = min(1.0, pause_s * 2)
 
     def _publish(self, session_id: str, committed: Committed) -> None:
         tail = self._tails.get(session_id)
@@ -165,6 +186,8 @@ class EventLog:
         stored, and with `turn_id` after that turn's `done`.
         """
         ear = self._bus.subscribe(session_id)
+        place = Place(after)
+        tail.places.add(place)
         try:
             while True:
                 closing = self.closing.is_set()
@@ -174,14 +197,15 @@ class EventLog:
                     if done:
                         yield done
                         return
+                    place.seq = after = chunk.last_seq
                     yield chunk
-                    after = chunk.last_seq
                     continue
                 if tail.deleted or tail.failed or not live or closing:
                     return
                 if not ear.wait(beat_s):
                     yield None
         finally:
+            tail.places.discard(place)
             ear.close()
 
     def _next(self, tail: Tail, session_id: str, after: int) -> Chunk | None:
@@ -193,6 +217,13 @@ class EventLog:
             if found:
                 chunk = Chunk(after + 1, after + len(found), b"".join(found))
         return chunk
+
+    def let_catch_up(self, session_id: str, *, at_most_s: float = _CATCH_UP_S) -> None:
+        """Before a session is deleted: wait for followers that lack what only the store still holds."""
+        deadline = time.monotonic() + at_most_s
+        tail = self._tails.get(session_id)
+        while tail is not None and not tail.holds_the_rest() and time.monotonic() < deadline:
+            time.sleep(_CATCH_UP_POLL_S)
 
     def end(self, session_id: str) -> None:
         """The session is deleted: end its followers."""

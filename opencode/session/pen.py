@@ -5,7 +5,6 @@ from typing import Any
 
 from opencode.changes import Change, FoldMessage, PutParts
 from opencode.clock import timestamp
-from opencode.errors import StoreError
 from opencode.frames import Body
 from opencode.records import Turn, Usage
 from opencode.session.events import Event
@@ -64,13 +63,7 @@ class Pen:
         Raises:
             StaleAttempt, StoreError: an earlier event was refused.
         """
-        self._check_streamed()
         self._last = self._log.extend(self._last, self._append([event.body()]))
-
-    def _check_streamed(self) -> None:
-        last = self._last
-        if last is not None and last.done.is_set() and not isinstance(last.outcome, Committed):
-            raise last.outcome or StoreError("the log is closed")
 
     def write(self, *bodies: Event | Body, changes: tuple[Change, ...] = (), fold: bool = False) -> Committed:
         """Write events and wait until they are stored; with `fold` the message's rows go along."""
@@ -79,11 +72,8 @@ class Pen:
         append = self._append([item.body() if isinstance(item, Event) else item for item in bodies])
         append.changes = changes
         append.folds = fold
-        self._check_streamed()
-        committed = self._log.append(append)
-        # The writer keeps the order: what was streamed before is settled by now. A gap in the text must not pass.
-        self._check_streamed()
-        return committed
+        # Where what was streamed before has failed, this fails too: a gap in the text must not pass.
+        return self._log.submit(append, after=self._last).result()
 
     def _append(self, bodies: list[Body]) -> Append:
         return Append(self._turn.session_id, bodies, turn=(self._turn.id, self._turn.attempt))

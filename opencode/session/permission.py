@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 from opencode.bus.port import Bus
 from opencode.cancel import Cancel
@@ -12,7 +13,7 @@ from opencode.ids import new_id
 from opencode.records import Permission, Session, Turn
 from opencode.session.events import PermissionReply, PermissionRequest
 from opencode.session.pen import Pen
-from opencode.storage.port import PermissionStore, Store
+from opencode.storage.port import PermissionStore, SessionStore, Store
 
 Rule = Literal["allow", "ask", "deny"]
 Response = Literal["once", "always", "reject"]
@@ -45,29 +46,37 @@ def topic(permission_id: str) -> str:
     return f"permission:{permission_id}"
 
 
+class Grants(PermissionStore, SessionStore, Protocol):
+    """What a gate asks of the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """Decides on the calls of turns, and waits for people where it must."""
 
-    store: PermissionStore
+    store: Grants
     bus: Bus
     ceiling: Mapping[str, str]
     timeout_s: float
+    #: Entered while a person is waited for.
+    pause: Callable[[], AbstractContextManager[None]]
 
     def refusal(self, session: Session, turn: Turn, pen: Pen, cancel: Cancel, call: dict[str, Any]) -> str | None:
         """None when the call may run, else what the model is told. Waits while a person is asked.
 
         `call` is the part of the message; the answer is bound to exactly its `tool` and `params`, and kept in it.
         """
-        if "permission" in call:  # answered in an earlier attempt
-            return _REFUSED if call["permission"] == "reject" else None
-        decided = rule(self.ceiling, session.permission, call["tool"])
-        if decided == "allow":
-            return None
+        # Looked up anew for each call: a rule that was made stricter holds from then on, in the midst of a turn too.
+        rules = self.store.get(session.owner, session.id).permission
+        decided = rule(self.ceiling, rules, call["tool"])
         if decided == "deny":
             return (
                 f"The tool {call['tool']} is denied here by the user's settings. Do without it, or say what you need."
             )
+        if "permission" in call:  # answered in an earlier attempt
+            return _REFUSED if call["permission"] == "reject" else None
+        if decided == "allow":
+            return None
         given = self.store.permissions(session.id, response="always")
         if any(covers(earlier, call["tool"], call["params"]) for earlier in given):
             return None
@@ -83,7 +92,8 @@ class Gate:
                 self._request(permission_id, session, turn, pen, call)
             elif earlier.response is None:
                 pen.write(changes=(SetTurnState(turn.id, "waiting"),))
-            response = self._wait(session.id, permission_id, cancel, ear.wait)
+            with self.pause():
+                response = self._wait(session.id, permission_id, cancel, ear.wait)
         finally:
             stop_waking()
             ear.close()

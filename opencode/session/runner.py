@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from opencode.cancel import Cancel
@@ -18,25 +19,52 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.25
 
 
+#: What a turn enters while it waits for a person.
+Pause = Callable[[], AbstractContextManager[None]]
+
+
 @dataclass(slots=True)
 class _Running:
     turn: Turn
+    seconds: Callable[[], float]
     deadline: float
+    paused: bool = False
     cancel: Cancel = field(default_factory=Cancel)
     ended: threading.Event = field(default_factory=threading.Event)
     keep: object = None
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Meanwhile no seconds of the turn's are spent; a wait for a person has a time limit of its own."""
+        began = self.seconds()
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.deadline += self.seconds() - began
+            self.paused = False
 
 
 class Runner:
     """Runs each turn in a thread of its own (a greenlet where the process is patched)."""
 
     def __init__(
-        self, work: Callable[[Turn, Cancel], object], store: TurnStore, *, turn_timeout_s: float, lease_s: float
+        self,
+        work: Callable[[Turn, Cancel, Pause], object],
+        store: TurnStore,
+        *,
+        turn_timeout_s: float,
+        lease_s: float,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`work` carries out one turn and ends its log."""
+        """`work` carries out one turn and ends its log; it enters its `Pause` while it waits for a person.
+
+        `seconds` is the clock that the turns' limit is kept by.
+        """
         self._work = work
         self._store = store
         self._timeout_s = turn_timeout_s
+        self._seconds = seconds
         self.lease_s = lease_s
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
@@ -62,9 +90,17 @@ class Runner:
         return time.time() + self.lease_s
 
     def reserve(self, turn: Turn) -> None:
-        """Make room for a turn that is about to be stored, so that an abort finds it from its first event on."""
+        """Make room for a turn that is about to be stored, so that an abort finds it from its first event on.
+
+        Raises:
+            Unavailable: the server stops.
+        """
         with self._lock:
-            self._running[turn.id] = _Running(turn, time.monotonic() + self._timeout_s)
+            self.check_open()
+            self._running[turn.id] = self._new(turn)
+
+    def _new(self, turn: Turn) -> _Running:
+        return _Running(turn, self._seconds, self._seconds() + self._timeout_s)
 
     def release(self, turn: Turn) -> None:
         """It was not stored after all."""
@@ -76,14 +112,17 @@ class Runner:
     def start(self, turn: Turn, keep: object = None) -> None:
         """Begin a stored turn, or go on with one; `keep` is held while it runs."""
         with self._lock:
-            running = self._running.setdefault(turn.id, _Running(turn, time.monotonic() + self._timeout_s))
+            running = self._running.setdefault(turn.id, self._new(turn))
             running.turn, running.keep = turn, keep
+        if self.stopping:
+            # It was stored in the moment of the stop, which may not wait for it: to be handed back and not to crash.
+            running.cancel.cancel(HANDED_BACK)
         threading.Thread(target=self._run, args=(running,), name=f"turn-{turn.id}", daemon=True).start()
 
     def _run(self, running: _Running) -> None:
         turn = running.turn
         try:
-            self._work(turn, running.cancel)
+            self._work(turn, running.cancel, running.pause)
         except StaleAttempt as exc:
             log.info("turn %s: %s", turn.id, exc)
         except StoreError as exc:
@@ -115,6 +154,13 @@ class Runner:
         running.ended.wait(wait_s)
         return True
 
+    def cancel_in(self, session_id: str) -> None:
+        """Stop what runs in a session, without waiting for it."""
+        with self._lock:
+            found = [running for running in self._running.values() if running.turn.session_id == session_id]
+        for running in found:
+            running.cancel.cancel()
+
     def has(self, turn_id: str) -> bool:
         """Whether the turn runs here."""
         with self._lock:
@@ -130,8 +176,8 @@ class Runner:
 
         `waiting` turns are handed back at once: they wait for a person, who may take hours.
         """
-        self._stopping.set()
         with self._lock:
+            self._stopping.set()
             left = list(self._running.values())
         for running in left:
             if running.turn.id in waiting:
@@ -139,18 +185,20 @@ class Runner:
         deadline = time.monotonic() + timeout_s
         for running in left:
             running.ended.wait(max(0.0, deadline - time.monotonic()))
+        self._clock.join(2.0)  # it may have taken up a turn just now
+        with self._lock:
+            left = list(self._running.values())
         for running in left:
             running.cancel.cancel(HANDED_BACK)
         for running in left:
             running.ended.wait(2.0)
-        self._clock.join()
 
     def _watch(self) -> None:
         next_tick = 0.0
         while not self._stopping.wait(_TICK_S):
-            now = time.monotonic()
+            now = self._seconds()
             with self._lock:
-                late = [running for running in self._running.values() if running.deadline < now]
+                late = [running for running in self._running.values() if not running.paused and running.deadline < now]
             for running in late:
                 running.cancel.cancel(OUT_OF_TIME)
             if now >= next_tick:

@@ -103,12 +103,12 @@ class SessionService:
             return known
         source, messages, _older = self.store.snapshot(owner, session_id, limit=_FORKED_MESSAGES)
         forked = fork.copy(source, messages, message_id)
+        event = forked.event(source.id)
+        first = Append(forked.session.id, [event.body()], (PutMessages(forked.messages),), folds=True)
         try:
-            self.store.create(forked.session, key.remembered(owner, forked.session.id) if key else None)
+            self.store.create(forked.session, key.remembered(owner, forked.session.id) if key else None, first)
         except KeyTaken:
             return self._remembered(owner, key) or forked.session
-        event = forked.event(source.id)
-        self.log.append(Append(forked.session.id, [event.body()], (PutMessages(forked.messages),), folds=True))
         self.session_created.send(self, session=forked.session)
         return self.store.get(owner, forked.session.id)
 
@@ -161,9 +161,11 @@ class SessionService:
     def delete(self, owner: str, session_id: str) -> None:
         """Stop its turn, then remove the session; its streams end."""
         session = self.store.get(owner, session_id)
-        self.abort(owner, session_id)
+        self.turns.end_all(session.id)
+        self.log.let_catch_up(session.id)
         self.store.delete(session.id)
         self.log.end(session.id)
+        self.runner.cancel_in(session.id)  # what began in this very moment has no log any more, but may have tools
         self.session_deleted.send(self, session=session)
 
     def send(
@@ -185,6 +187,8 @@ class SessionService:
         """
         self.runner.check_open()
         session = self.store.get(owner, session_id)
+        if key is not None and (known := self.turns.known(session, key)):
+            return known
         if self.max_turns is not None and self.runner.count(owner) >= self.max_turns:
             raise RateLimitExceeded(
                 f"{self.max_turns} turns are running already (OPENCODE_MAX_TURNS): wait for one to end.",

@@ -19,6 +19,13 @@ class Chunk:
     data: bytes
 
 
+@dataclass(eq=False, slots=True)
+class Place:
+    """Where one follower is: it has been given everything up to `seq`."""
+
+    seq: int
+
+
 class Tail:
     """Frames up to `last_seq`; a follower is a number held against it, never a queue.
 
@@ -33,6 +40,8 @@ class Tail:
         self._joined: dict[int, Chunk] = {}
         self.last_seq = last_seq
         self.deleted = False
+        #: Where its followers are; each moves its own.
+        self.places: set[Place] = set()
         #: The frame that tells of a failed store, until something is stored again.
         self.failed = b""
 
@@ -59,6 +68,12 @@ class Tail:
             self.last_seq = first_seq + len(frames) - 1
             self._joined.clear()
             self.failed = b""
+
+    def holds_the_rest(self) -> bool:
+        """Whether what its followers still lack is here, so that none of them needs the store for it."""
+        with self._lock:
+            before = self.last_seq - len(self._frames)
+        return all(place.seq >= before for place in list(self.places))
 
     def after(self, seq: int) -> Chunk | None:
         """Everything above `seq`, None where that is nothing or begins before the tail."""

@@ -9,7 +9,15 @@ from typing import Any, Literal
 
 from opencode.changes import ActivateTurn, EndTurn, QueueTurn, RememberKey, StartTurn, UpdateSession
 from opencode.clock import timestamp
-from opencode.errors import IdempotencyConflict, KeyTaken, SessionBusy, SessionNotFound, StaleAttempt, StoreError
+from opencode.errors import (
+    IdempotencyConflict,
+    KeyTaken,
+    SessionBusy,
+    SessionNotFound,
+    StaleAttempt,
+    StoreError,
+    Unavailable,
+)
 from opencode.ids import new_id
 from opencode.records import Message, RememberedKey, Session, Turn
 from opencode.session.events import Error, Event, TurnStart
@@ -71,7 +79,7 @@ class Turns:
             SessionBusy: another turn is active and `when_busy` is `reject`, or too many wait.
             IdempotencyConflict: the key was used with another body.
         """
-        if key is not None and (known := self._known(session, key)):
+        if key is not None and (known := self.known(session, key)):
             return known
         turn = _new_turn(session, content, model, jumps=when_busy == "interrupt")
         remember = (RememberKey(key.remembered(session.owner, session.id, turn.id)),) if key else ()
@@ -83,7 +91,7 @@ class Turns:
             if when_busy == "reject":
                 raise
         try:
-            self._log.append(Append(session.id, [], (QueueTurn(replace(turn, state="queued")), *remember)))
+            self._log.append(Append(session.id, [], (*remember, QueueTurn(replace(turn, state="queued")))))
         except KeyTaken:
             return self.start(session, content, model, when_busy=when_busy, key=key)
         if when_busy == "interrupt":
@@ -92,7 +100,8 @@ class Turns:
         self.next_in(session.id)
         return self._store.turn(session.id, turn.id) or turn
 
-    def _known(self, session: Session, key: Key) -> Turn | None:
+    def known(self, session: Session, key: Key) -> Turn | None:
+        """The turn that the key was used for, whatever has become of it; `IdempotencyConflict` for another body."""
         found = self._store.remembered(session.owner, key.scope, key.key)
         if found is None:
             return None
@@ -100,7 +109,8 @@ class Turns:
         return self._store.turn(found.session_id, found.turn_id or "")
 
     def _begin(self, session: Session, turn: Turn, remember: tuple[Any, ...]) -> Turn:
-        changes = (StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()), *remember)
+        # The key first: who comes a moment after its equal is to join it, and not to be told that the session is busy.
+        changes = (*remember, StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()))
         if not session.title:
             changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
         return self._launch(turn, changes)
@@ -128,15 +138,22 @@ class Turns:
         waiting = [turn for turn in self._store.queued(session_id) if turn.id == turn_id]
         return any(self._end_queued(turn) for turn in waiting)
 
+    def end_all(self, session_id: str) -> None:
+        """Stop all turns of a session, those that wait first, so that none of them begins; each gets its `done`."""
+        for turn in self._store.queued(session_id):
+            self._end_queued(turn)
+        self.abort(session_id, None)
+
     def _end_queued(self, turn: Turn) -> bool:
         """End a turn that has not begun: it still gets its `turn_start` and `done`."""
-        end = EndTurn(turn.id, turn.message_id, turn.session_id, "aborted", None, turn.usage)
         if turn.first_seq:
             claimed = self._store.claim(turn, crashed=False, lease_until=self._runner.lease())
             if claimed is None:
                 return False
             self._log.append(self._ending(claimed, "aborted", None))
             return True
+        turn = _placed(turn)
+        end = EndTurn(turn.id, turn.message_id, turn.session_id, "aborted", None, turn.usage)
         begin = ActivateTurn(turn, *_messages(turn), lease_until=0.0, ends=True)
 
         def done(seq: int) -> bytes:
@@ -181,8 +198,9 @@ class Turns:
         self._runner.start(claimed)
 
     def _activate(self, turn: Turn) -> None:
-        # Stale: another turn of the session, or an abort, was faster.
-        with suppress(StaleAttempt):
+        turn = _placed(turn)
+        # Stale: another turn of the session, or an abort, was faster. Unavailable: the server has begun to stop.
+        with suppress(StaleAttempt, Unavailable):
             self._launch(turn, (ActivateTurn(turn, *_messages(turn), lease_until=self._runner.lease()),))
 
     def _on_lost(self, turn: Turn) -> None:
@@ -256,6 +274,11 @@ def _new_turn(session: Session, content: str, model: str, *, jumps: bool) -> Tur
         created_at=timestamp(),
         jumps=jumps,
     )
+
+
+def _placed(turn: Turn) -> Turn:
+    """A turn that has waited: its messages stand where it runs, not where it was asked for; others may have jumped."""
+    return replace(turn, user_message_id=new_id("msg"), message_id=new_id("msg"))
 
 
 def _messages(turn: Turn) -> tuple[Message, Message]:

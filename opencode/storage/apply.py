@@ -19,7 +19,7 @@ from opencode.storage.schema import file_changes, idempotency, messages, parts, 
 #: Turns that may wait in one session (API section 3).
 _QUEUE = 20
 #: How long an idempotency key is kept (API section 3).
-_KEY_LIFE_S = 24 * 3600.0
+KEY_LIFE_S = 24 * 3600.0
 _other_turns = turns.alias()
 
 
@@ -72,6 +72,8 @@ def _activate_turn(connection: Connection, change: changes.ActivateTurn, committ
             state="aborted" if change.ends else "running",
             first_seq=committed.first_seq,
             lease_until=change.lease_until,
+            user_message_id=change.user.id,
+            message_id=change.assistant.id,
         )
     )
     if begun.rowcount != 1:
@@ -90,7 +92,7 @@ def _remember_key(connection: Connection, change: changes.RememberKey, _committe
 def remember(connection: Connection, remembered: RememberedKey) -> None:
     """Store an idempotency key, and forget those that are over a day old; `KeyTaken` where it is known."""
     now = time.time()
-    connection.execute(idempotency.delete().where(idempotency.c.created_at < now - _KEY_LIFE_S))
+    connection.execute(idempotency.delete().where(idempotency.c.created_at < now - KEY_LIFE_S))
     statement = _upsert(connection, idempotency).on_conflict_do_nothing()
     found = connection.execute(
         statement,

@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 LOCK_PATIENCE_S = 5.0
 _LOCK_POLL_S = 0.05
 #: Our own writers wait for one another by a lock in Python. While another program (such as `sqlite3`) holds the store,
-#: a write waits this long, in Python too: in the driver's C code no other greenlet would run meanwhile.
-_FOREIGN_PATIENCE_S = 1.0
-_FOREIGN_POLL_S = 0.02
+#: a write waits in Python too (`failures.patient`): in the driver's C code no other greenlet would run meanwhile.
 _BUSY_TIMEOUT_MS = 20
+_MIGRATION_PATIENCE_S = 5.0
+_MIGRATION_POLL_S = 0.05
 #: Reads are short; beyond these connections a reader waits.
 _POOL_SIZE = 8
 _POOL_OVERFLOW = 24
@@ -105,15 +105,15 @@ def open_engine(url: str, *, durability: str) -> Engine:
 
 
 def _begin(connection: Connection) -> None:
-    mode = connection.get_execution_options().get("sqlite_begin", "DEFERRED")
-    deadline = time.monotonic() + _FOREIGN_PATIENCE_S
+    options = connection.get_execution_options()
+    deadline = time.monotonic() + options.get("begin_patience_s", 0.0)
     while True:
         try:
-            connection.exec_driver_sql(f"BEGIN {mode}")
+            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
         except sa.exc.OperationalError as exc:
-            if "locked" not in str(exc.orig) or time.monotonic() > deadline:
+            if "locked" not in str(exc.orig) or time.monotonic() >= deadline:
                 raise
-            time.sleep(_FOREIGN_POLL_S)
+            time.sleep(_MIGRATION_POLL_S)
         else:
             return
 
@@ -135,7 +135,8 @@ def migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect().execution_options(sqlite_begin="IMMEDIATE") as connection:
+    begin = {"sqlite_begin": "IMMEDIATE", "begin_patience_s": _MIGRATION_PATIENCE_S}
+    with engine.connect().execution_options(**begin) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, HEAD)
         connection.commit()

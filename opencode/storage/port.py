@@ -51,7 +51,7 @@ class EventStore(Protocol):
         a refused one holds the reason (`StaleAttempt`, `SessionBusy`, `SessionNotFound`) and changed nothing.
 
         Raises:
-            StoreError: the transaction as a whole failed; nothing of it is stored.
+            StoreError: the transaction as a whole failed; nothing of it is stored. `StoreBusy` after 30 s of trying.
         """
 
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
@@ -64,8 +64,11 @@ class EventStore(Protocol):
 class SessionStore(Protocol):
     """Sessions by owner. To anyone but its owner a session does not exist."""
 
-    def create(self, session: Session, key: RememberedKey | None = None) -> None:
-        """Store a new session, and the idempotency key that it was made for; `KeyTaken` where that was used before."""
+    def create(self, session: Session, key: RememberedKey | None = None, first: Append | None = None) -> None:
+        """Store a new session, what its log begins with, and the idempotency key that it was made for.
+
+        All of it or nothing; `KeyTaken` where the key was used before.
+        """
 
     def get(self, owner: str, session_id: str) -> Session:
         """The session; `SessionNotFound` where there is none, or it is another owner's."""
@@ -144,7 +147,11 @@ class PermissionStore(Protocol):
 
 
 class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, Protocol):
-    """The whole store, as one adapter provides it."""
+    """The whole store, as one adapter provides it.
+
+    Whatever writes waits for a store that is busy or out of reach, 30 s at most, and then raises `StoreBusy`; a full
+    disk or an I/O error is a `StoreError` at once.
+    """
 
     def check(self) -> None:
         """Raise `StoreError` unless the store can be read and written."""

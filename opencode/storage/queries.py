@@ -1,18 +1,23 @@
 """What the store reads. Nothing here takes the write lock."""
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from opencode import frames, records
-from opencode.errors import SessionNotFound, StoreBusy, StoreError
+from opencode.errors import SessionNotFound, StoreDamaged, StoreError
 from opencode.storage import rows
+from opencode.storage.apply import KEY_LIFE_S
+from opencode.storage.failures import translated
 from opencode.storage.schema import events, file_changes, idempotency, messages, parts, permissions, sessions, turns
+
+log = logging.getLogger(__name__)
 
 _ACTIVE = (
     sa.select(turns.c.state)
@@ -23,19 +28,20 @@ _ACTIVE = (
 )
 
 
-def translated(exc: SQLAlchemyError) -> StoreError:
-    """The driver's failure as ours: what may pass by itself is `StoreBusy`."""
-    text = str(getattr(exc, "orig", exc))
-    passing = isinstance(exc, OperationalError | PoolTimeout) and ("locked" in text or "busy" in text)
-    passing = passing or bool(getattr(exc, "connection_invalidated", False))
-    return (StoreBusy if passing else StoreError)(f"the store failed: {text[:200]}")
-
-
 class Queries:
     """The reading half of `SqlStore`; each method is one consistent view."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
+        self._damage: StoreDamaged | None = None
+
+    def _failure(self, exc: SQLAlchemyError) -> StoreError:
+        failure = translated(exc)
+        if isinstance(failure, StoreDamaged) and self._damage is None:
+            self._damage = failure
+            log.critical("%s. Stop the server and restore %s from a backup.", failure, self._engine.url.database)
+        return failure
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -43,7 +49,7 @@ class Queries:
             with self._engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as exc:
-            raise translated(exc) from exc
+            raise self._failure(exc) from exc
 
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
         """See `port.EventStore.read`."""
@@ -196,7 +202,10 @@ class Queries:
         with self._read() as connection:
             row = connection.execute(
                 sa.select(*columns).where(
-                    idempotency.c.owner == owner, idempotency.c.scope == scope, idempotency.c.key == key
+                    idempotency.c.owner == owner,
+                    idempotency.c.scope == scope,
+                    idempotency.c.key == key,
+                    idempotency.c.created_at > time.time() - KEY_LIFE_S,
                 )
             ).first()
         if row is None:

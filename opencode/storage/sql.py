@@ -11,12 +11,15 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
-from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
+from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
 from opencode.storage import apply, port
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
-from opencode.storage.queries import Queries, translated
+from opencode.storage.failures import patient, translated
+from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions, turns
 
+#: How long a writer waits for a store that is merely busy.
+BUSY_PATIENCE_S = 30.0
 #: Last numbers kept in memory, so that an append need not ask; forgetting them costs a look-up each.
 _REMEMBERED_SESSIONS = 10_000
 
@@ -60,8 +63,9 @@ def _refusal(append: port.Append) -> OpenCodeError:
 class SqlStore(Queries):
     """One process owns it: writers wait for one another by a lock here, never in the database's C code."""
 
-    def __init__(self, engine: Engine, lock: FolderLock) -> None:
+    def __init__(self, engine: Engine, lock: FolderLock, *, busy_patience_s: float = BUSY_PATIENCE_S) -> None:
         super().__init__(engine)
+        self.busy_patience_s = busy_patience_s
         self._folder = lock
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._writing = threading.Lock()
@@ -77,9 +81,10 @@ class SqlStore(Queries):
                 # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
                 self._last_seqs.clear()
                 if isinstance(exc, SQLAlchemyError):
-                    raise translated(exc) from exc
+                    raise self._failure(exc) from exc
                 raise
 
+    @patient
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
         """See `port.EventStore.commit`."""
         if len(self._last_seqs) > _REMEMBERED_SESSIONS:
@@ -171,7 +176,10 @@ class SqlStore(Queries):
             self._last_seqs[session_id] = self._last_seq(connection, session_id)
         return self._last_seqs[session_id] + 1
 
-    def create(self, session: records.Session, key: records.RememberedKey | None = None) -> None:
+    @patient
+    def create(
+        self, session: records.Session, key: records.RememberedKey | None = None, first: port.Append | None = None
+    ) -> None:
         """See `port.SessionStore.create`."""
         with self._write() as connection:
             if key is not None:
@@ -190,13 +198,19 @@ class SqlStore(Queries):
                     created_at=session.created_at,
                 )
             )
+            if first is not None:
+                outcome = self._append(connection, first)
+                if isinstance(outcome, OpenCodeError):
+                    raise outcome
 
+    @patient
     def delete(self, session_id: str) -> None:
         """See `port.SessionStore.delete`."""
         with self._write() as connection:
             connection.execute(sessions.delete().where(sessions.c.id == session_id))
             self._last_seqs.pop(session_id, None)
 
+    @patient
     def claim(self, turn: records.Turn, *, crashed: bool, lease_until: float) -> records.Turn | None:
         """See `port.TurnStore.claim`."""
         taken = replace(turn, state="running", attempt=turn.attempt + 1, crashes=turn.crashes + crashed)
@@ -208,11 +222,13 @@ class SqlStore(Queries):
             )
         return taken if found.rowcount == 1 else None
 
+    @patient
     def renew(self, turn_ids: Sequence[str], lease_until: float) -> None:
         """See `port.TurnStore.renew`."""
         with self._write() as connection:
             connection.execute(turns.update().where(turns.c.id.in_(turn_ids)).values(lease_until=lease_until))
 
+    @patient
     def answer(self, permission_id: str, response: str) -> bool:
         """See `port.PermissionStore.answer`."""
         with self._write() as connection:
@@ -225,6 +241,8 @@ class SqlStore(Queries):
 
     def check(self) -> None:
         """See `port.Store.check`."""
+        if self._damage is not None:
+            raise self._damage
         with self._write() as connection:
             connection.execute(_TOUCH)
 
@@ -235,11 +253,17 @@ class SqlStore(Queries):
 
 
 def open_store(
-    url: str | None, data_dir: Path, *, durability: str = "process", patience_s: float = LOCK_PATIENCE_S
+    url: str | None,
+    data_dir: Path,
+    *,
+    durability: str = "process",
+    patience_s: float = LOCK_PATIENCE_S,
+    busy_patience_s: float = BUSY_PATIENCE_S,
 ) -> SqlStore:
     """Open the store at `url`, or the embedded one under `data_dir`, and bring its schema up to date.
 
-    A folder that another process owns is waited for, at most `patience_s` seconds.
+    A folder that another process owns is waited for, at most `patience_s` seconds; each write waits for a program that
+    holds the database (such as `sqlite3`), at most `busy_patience_s` seconds.
 
     Raises:
         SettingsError: the URL cannot be used.
@@ -260,6 +284,13 @@ def open_store(
         engine.dispose()
         lock.release()
         if isinstance(exc, SQLAlchemyError):
-            raise StoreError(f"The store in {folder} cannot be opened: {exc.__cause__ or type(exc).__name__}.") from exc
+            raise _unopened(folder, translated(exc), exc) from exc
         raise
-    return SqlStore(engine, lock)
+    return SqlStore(engine, lock, busy_patience_s=busy_patience_s)
+
+
+def _unopened(folder: Path, failure: StoreError, exc: SQLAlchemyError) -> StoreError:
+    reason = f"The store in {folder} cannot be opened: {exc.__cause__ or type(exc).__name__}."
+    if isinstance(failure, StoreDamaged):
+        reason += " Restore it from a backup; or move it away, and the next start makes an empty one."
+    return type(failure)(reason)

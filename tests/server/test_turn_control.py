@@ -41,7 +41,7 @@ def turn_of(client, session_id, content):
 
 def test_an_interrupting_turn_aborts_the_running_one_and_goes_before_those_that_wait(make_app):
     _go, script = held()
-    client = make_app([*script, [Text("two")]]).test_client()
+    client = make_app([*script, [Text("two")], [Text("three")]]).test_client()
     session_id = create(client)
     first = say(client, session_id, "first")
     first.until("text")
@@ -53,6 +53,9 @@ def test_an_interrupting_turn_aborts_the_running_one_and_goes_before_those_that_
     assert interrupting[0].data["content"] == "now"
     after = waiting.rest()
     assert after[0].seq == interrupting[-1].seq + 1
+    # The messages too stand in the order in which the turns ran, and the model was told of both before.
+    told = [message["content"] for message in client.get(f"/api/session/{session_id}").json["messages"]]
+    assert told == ["first", "one ", "now", "two", "waiting", "three"]
 
 
 def test_at_most_twenty_turns_wait_and_a_waiting_one_can_be_aborted(make_app):

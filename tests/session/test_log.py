@@ -407,6 +407,45 @@ def test_a_deletion_between_taking_the_tail_and_following_is_seen(log, store, se
     assert list(log.follow(session.id, tail, 0, beat_s=60)) == []
 
 
+def test_before_a_deletion_a_follower_that_is_far_behind_is_given_the_rest(small_log, store, session):
+    # Given a follower that has the oldest events, and needs the store for the next ones
+    for n in range(40):
+        small_log.append(texts(session.id, f"{n}"))
+    chunks = small_log.follow(session.id, small_log.tail(session.id), 0, beat_s=60)
+    seen = each([next(chunks)])
+
+    # When the session is deleted
+    def delete():
+        small_log.let_catch_up(session.id)
+        store.delete(session.id)
+        small_log.end(session.id)
+
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    deleting.join(0.3)
+
+    # Then it can read on to the end
+    assert [event.seq for event in itertools.chain(seen, each(chunks))] == list(range(1, 41))
+    deleting.join(DEADLINE_S)
+    assert not deleting.is_alive()
+    with pytest.raises(SessionNotFound):
+        store.get(OWNER, session.id)
+
+
+def test_a_deletion_does_not_wait_long_for_a_follower_that_does_not_read(small_log, store, session):
+    for n in range(40):
+        small_log.append(texts(session.id, f"{n}"))
+    chunks = small_log.follow(session.id, small_log.tail(session.id), 0, beat_s=60)
+    next(chunks)
+
+    began = time.monotonic()
+    small_log.let_catch_up(session.id, at_most_s=0.2)
+
+    assert 0.2 <= time.monotonic() - began < DEADLINE_S
+    chunks.close()
+    small_log.let_catch_up(session.id, at_most_s=3600)
+
+
 def test_when_the_server_stops_idle_followers_end_at_once_after_what_is_stored(log, session):
     followers = [Follower(log, session, beat_s=60) for _ in range(5)]
     log.append(texts(session.id, "a"))

@@ -1,0 +1,71 @@
+"""Sending to readers of any pace: a slow one gets everything, one that has stopped is cut."""
+
+import errno
+import fcntl
+import logging
+import socket
+import struct
+import termios
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+#: Handed to the kernel at once; between two pieces others run.
+_PIECE = 64 * 1024
+#: Closing throws away what the kernel still holds for this reader, instead of keeping it for minutes.
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+class Sending:
+    """A client's connection: as the socket that it is given, except that `sendall` does not wait for ever.
+
+    The time limit is on standing still, not on the whole: a large answer may take as long as its reader makes progress.
+    """
+
+    def __init__(self, connection: Any, *, stall_s: float) -> None:
+        """A reader that takes nothing for `stall_s` seconds, while there is something to take, is cut."""
+        self._connection = connection
+        self._stall_s = stall_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        """Send all of it.
+
+        Raises:
+            OSError: the reader has left, or has stopped and is cut (`EPIPE`).
+        """
+        left, held = memoryview(data), None
+        before = self._connection.gettimeout()
+        # The first half notes what the kernel holds, the second compares: it tells slow readers from stopped ones.
+        self._connection.settimeout(self._stall_s / 2)
+        try:
+            while left:
+                try:
+                    left = left[self._connection.send(left[:_PIECE], flags) :]
+                except TimeoutError:
+                    held = self._still_held(held)
+                else:
+                    held = None
+        finally:
+            self._connection.settimeout(before)
+
+    def _still_held(self, before: int | None) -> int:
+        """The bytes that the reader's side has not taken; where they are as many as `before`, it is cut."""
+        held = self._unacknowledged()
+        if before is not None and held >= before:
+            log.info("a reader took nothing for %g s and is cut", self._stall_s)
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            raise BrokenPipeError(errno.EPIPE, "the reader has stopped")
+        return held
+
+    def _unacknowledged(self) -> int:
+        # A full buffer is writable again only when a third of it is free, which a slow reader needs minutes for: that
+        # some of it has been taken shows here long before.
+        try:
+            answer = fcntl.ioctl(self._connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+        except OSError:
+            return 0  # not told on this system
+        found: int = struct.unpack("i", answer)[0]
+        return found
