@@ -12,7 +12,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from opencode import frames, records
 from opencode.errors import SessionNotFound, StoreBusy, StoreError
 from opencode.storage import rows
-from opencode.storage.schema import events, file_changes, idempotency, messages, parts, permissions, sessions, turns
+from opencode.storage.schema import (
+    events,
+    file_changes,
+    idempotency,
+    marks,
+    messages,
+    parts,
+    permissions,
+    sessions,
+    turns,
+)
 
 _ACTIVE = (
     sa.select(turns.c.state)
@@ -245,3 +255,8 @@ class Queries:
                 .order_by(permissions.c.id)
             )
             return [rows.permission(row) for row in found]
+
+    def marked(self, name: str) -> bool:
+        """See `port.SecretStore.marked`."""
+        with self._read() as connection:
+            return connection.execute(sa.select(marks.c.name).where(marks.c.name == name)).first() is not None

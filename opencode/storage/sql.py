@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
-from opencode.storage import apply, port
+from opencode.storage import apply, marks, port
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
 from opencode.storage.queries import Queries, translated
 from opencode.storage.schema import permissions, sessions, turns
@@ -222,6 +222,16 @@ class SqlStore(Queries):
                 .values(response=response)
             )
             return done.rowcount == 1
+
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        """See `port.SecretStore.secret`."""
+        with self._write() as connection:
+            return marks.secret(connection, name, fresh)
+
+    def mark(self, name: str, *, now: float, until: float) -> bool:
+        """See `port.SecretStore.mark`."""
+        with self._write() as connection:
+            return marks.mark(connection, name, now=now, until=until)
 
     def check(self) -> None:
         """See `port.Store.check`."""
