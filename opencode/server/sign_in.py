@@ -101,6 +101,8 @@ def _who_signs_in(door: Authenticator, body: schemas.SignIn) -> Caller | None:
 
 
 def _leads_to_a_get(path: str) -> bool:
+    if not path.startswith("/") or path.startswith("//"):  # which the map would forgive
+        return False
     routes = current_app.url_map.bind("")
     for websocket in (False, True):
         try:
