@@ -96,7 +96,7 @@ class Authenticator:
         answer = auth_handler.ask(self._handler, given) if self._handler is not None else None
         owner = DEFAULT_OWNER if answer is True else answer
         if not isinstance(owner, str) or not is_name(owner):
-            if owner not in {None, False}:
+            if answer is not None and answer is not False:
                 log.error("the custom auth handler must answer True or a name of a-z 0-9 _ -; the request was refused")
             return None
         with self._lock:
