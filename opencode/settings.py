@@ -5,21 +5,19 @@ as environment variables, so that every way to start the server reads the same.
 """
 
 import ipaddress
-import json
 import os
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from opencode.errors import SettingsError
+from opencode.setting_types import Address, Entries, Listed, Origins, Pairs, Rules, Switch
 
-_ON = {"on", "true", "yes", "1"}
-_OFF = {"off", "false", "no", "0"}
 _CONFIG_FILE = "opencode.toml"
 #: What `opencode.toml` in the served directory may not set: the agent itself can write that file.
 NOT_FROM_PROJECT = frozenset(
@@ -32,51 +30,13 @@ NOT_FROM_PROJECT = frozenset(
         "script",
         "permission",
         "rate_limit",
+        "secret_key",
         "shared_shell",
     }
     | {"auth", "auth_tokens", "allowed_hosts", "public_url", "trusted_proxies", "cors_origins", "cors_credentials"}
     | {"anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"}
     | {"rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"}
 )
-
-
-def _switch(value: Any) -> Any:
-    if isinstance(value, str):
-        if value.strip().lower() in _ON:
-            return True
-        if value.strip().lower() in _OFF:
-            return False
-    return value
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(item.strip() for item in value.split(",") if item.strip())
-    return value
-
-
-def _pairs(value: Any) -> Any:
-    """`name=value` pairs by comma, or a JSON object."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("{"):
-        return json.loads(value)
-    pairs = {name.strip(): given.strip() for name, _, given in (item.partition("=") for item in _listed(value))}
-    if not all(pairs.values()):
-        raise ValueError("a pair has no value")
-    return pairs
-
-
-def _entries(value: Any) -> Any:
-    """As `_listed`, with the empty ones: what is empty by a slip must not pass for absent."""
-    return tuple(item.strip() for item in value.split(",")) if isinstance(value, str) else value
-
-
-Switch = Annotated[bool, BeforeValidator(_switch)]
-Entries = Annotated[tuple[str, ...], BeforeValidator(_entries)]
-Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Rules = Annotated[dict[str, Literal["allow", "ask", "deny"]], BeforeValidator(_pairs)]
-Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
 
 
 def _env(name: str, default: Any, meaning: str, form: str, **limits: Any) -> Any:
@@ -136,10 +96,18 @@ class Settings(BaseModel):
         "token, name:token or name:scopes:token, by comma",
         repr=False,
     )
+    secret_key: str | None = _env(
+        "OPENCODE_SECRET_KEY",
+        None,
+        "the key that signs tickets and cookies (default: made once, kept in the store)",
+        "at least 32 random characters",
+        repr=False,
+        min_length=32,
+    )
     allowed_hosts: Listed = _env("OPENCODE_ALLOWED_HOSTS", (), "further Host names", "host names, by comma")
-    public_url: str | None = _env("OPENCODE_PUBLIC_URL", None, "the address that people use", "https://name[:port]")
+    public_url: Address | None = _env("OPENCODE_PUBLIC_URL", None, "the address that people use", "https://name[:port]")
     trusted_proxies: int = _env("OPENCODE_TRUSTED_PROXIES", 0, "forwarded hops to trust", "a whole number", ge=0, le=10)
-    cors_origins: Listed = _env("OPENCODE_CORS_ORIGINS", (), "pages that may call", "https://name[:port], by comma")
+    cors_origins: Origins = _env("OPENCODE_CORS_ORIGINS", (), "pages that may call", "https://name[:port], by comma")
     cors_methods: Listed = _env(
         "OPENCODE_CORS_METHODS", ("GET", "POST", "PATCH", "DELETE", "OPTIONS"), "methods for them", "methods, by comma"
     )

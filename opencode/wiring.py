@@ -27,7 +27,7 @@ from opencode.session.tui import Screens
 from opencode.session.turn import Limits, TurnLoop
 from opencode.session.turns import Turns
 from opencode.settings import Settings
-from opencode.storage.port import Store
+from opencode.storage.port import SecretStore, Store
 from opencode.storage.sql import open_store
 from opencode.tool.bash import Bash, tool_environment
 from opencode.tool.edit import Edit
@@ -52,6 +52,7 @@ class Services:
     models: ModelNames
     model_reason: str
     log: EventLog
+    secrets: SecretStore
     _store: Store
     _runner: Runner
     _checks: Mapping[str, Callable[[], None]]
@@ -118,7 +119,9 @@ def build_services(
     turns.take_up_all(now=float("inf"))
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
-    return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
+    return Services(
+        settings, sessions, screens, models, reason, event_log, store, store, runner, checks, models.providers
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from opencode.provider.anthropic import Anthropic
 from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider, Text, Usage
 from opencode.provider.scripted import Scripted, Step
+from opencode.server.auth_handler import AuthHandler
 from opencode.server.factory import create_app
 from opencode.settings import Settings
 from opencode.storage.sql import open_store
@@ -45,11 +48,25 @@ class Apps:
         }
         return Settings.model_validate(own | settings)
 
-    def __call__(self, script: list[Step] | None = None, **settings: object) -> Flask:
+    def __call__(
+        self,
+        script: list[Step] | None = None,
+        *,
+        auth_handler: AuthHandler | None = None,
+        clock: Callable[[], float] = time.time,
+        **settings: object,
+    ) -> Flask:
         """An app whose model plays `script`, over and over; Anthropic and OpenAI are there without a key."""
-        return self.again(self.settings(**settings), script)
+        return self.again(self.settings(**settings), script, auth_handler=auth_handler, clock=clock)
 
-    def again(self, settings: Settings, script: list[Step] | None = None) -> Flask:
+    def again(
+        self,
+        settings: Settings,
+        script: list[Step] | None = None,
+        *,
+        auth_handler: AuthHandler | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Flask:
         """An app on the store of one that was stopped."""
         providers: dict[str, Provider] = {
             "scripted": Scripted(script or HELLO, loop=True),
@@ -57,7 +74,11 @@ class Apps:
             "openai": OpenAI(api_key=None, base_url=None, timeout_s=5.0),
         }
         services = build_services(settings, {"PATH": os.defpath}, providers=providers)
-        app = create_app(services=services)
+        try:
+            app = create_app(services=services, auth_handler=auth_handler, clock=clock)
+        except BaseException:
+            services.stop(0.0)
+            raise
         self._running.append(app)
         return app
 

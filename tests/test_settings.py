@@ -13,7 +13,7 @@ FIELDS = Settings.model_fields
 VARIABLES = {variable(field): name for name, field in FIELDS.items()}
 #: Of each kind of value one that is not the default, as text and as what it becomes.
 PAIRS = ("bash=ask,write=deny", {"bash": "ask", "write": "deny"})
-SECRET = "hunter2-very-secret"
+SECRET = "hunter2-very-secret-and-long-enough"
 
 
 SPECIAL = {
@@ -25,6 +25,9 @@ SPECIAL = {
     "shared_shell": ("on", True),
     "cors_credentials": ("yes", True),
     "trusted_proxies": ("2", 2),
+    "public_url": (" HTTPS://Box.example:443/ ", "https://box.example"),
+    "cors_origins": ("https://A.example/, http://[::1]:5173, *", ("https://a.example", "http://[::1]:5173", "*")),
+    "secret_key": (SECRET, SECRET),
 }
 
 
@@ -147,6 +150,13 @@ def test_an_alias_may_stand_for_a_name_with_an_equals_sign(tmp_path):
 
 # What is wrong
 
+NO_ORIGINS = [
+    "box.example", "localhost:3000", "//box.example", "ftp://box.example", "https://", "https:///path", "null",
+    "https://box.example/app", "https://box.example/?a=1", "https://box.example#a", "https://ann@box.example",
+    "https://box.example:high", "https://box.example:99999", "https://*.example.com", "https://b\u00fccher.example",
+    "https://box example", "https://box.example\n.evil", "javascript:alert(1)", "https://[::1", "https://a;b",
+]  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("name", "text", "form"),
@@ -168,6 +178,9 @@ def test_an_alias_may_stand_for_a_name_with_an_equals_sign(tmp_path):
         ("OPENCODE_PERMISSION", '{"bash": ', "tool=allow|ask|deny pairs, or a JSON object"),
         ("OPENCODE_PERMISSION", '{"bash": 1}', "tool=allow|ask|deny pairs, or a JSON object"),
         ("OPENCODE_MODEL_ALIASES", "x", "name=provider/model"),
+        *(("OPENCODE_PUBLIC_URL", text, "https://name[:port]") for text in NO_ORIGINS),
+        *(("OPENCODE_CORS_ORIGINS", text, "https://name[:port], by comma") for text in NO_ORIGINS),
+        ("OPENCODE_CORS_ORIGINS", "https://fine.example,fine.example", "https://name[:port], by comma"),
     ],
 )
 def test_a_malformed_value_is_refused_with_its_variable_form_and_a_way_out(tmp_path, name, text, form):
@@ -177,6 +190,13 @@ def test_a_malformed_value_is_refused_with_its_variable_form_and_a_way_out(tmp_p
     assert repr(text) in said
     assert FIELDS[VARIABLES[name]].description in said
     assert "Correct it, or unset it" in said
+
+
+def test_a_short_secret_key_is_refused_and_not_shown(tmp_path):
+    said = refusal(tmp_path, {"OPENCODE_SECRET_KEY": SECRET[:31]})
+
+    assert said.startswith("OPENCODE_SECRET_KEY must be at least 32 random characters")
+    assert SECRET[:31] not in said
 
 
 def test_the_default_is_told_where_there_is_one(tmp_path):
@@ -225,7 +245,7 @@ TOML_REFUSED = {
     *("permission", "directory", "public_url", "trusted_proxies", "rate_limit", "data_dir", "database_url", "script"),
     *("anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"),
     *("rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"),
-    "shared_shell",
+    *("shared_shell", "secret_key"),
 }
 
 

@@ -1,23 +1,25 @@
 """Who may come in: one guard for every request, whatever started the server (API section 8).
 
-`Guard.check` asks in this order: peer, Host, Origin, then (after the router has spoken) the token and its scope.
+`Guard` asks in this order: peer, Host, Origin. Then, after the router has spoken, come the token
+(`opencode/server/authentication.py`) and its scope.
 """
 
-import hmac
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from werkzeug.datastructures import Headers
 
-from opencode.errors import Forbidden, SettingsError, Unauthorized
+from opencode.errors import Forbidden, SettingsError
+from opencode.origins import origin
 from opencode.settings import Settings, is_loopback
 
 SCOPES = ("read", "write", "approve")
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
 #: How the names of headers begin that only a proxy sends.
-_FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip")
+_FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip", "via", "cf-", "true-client-ip", "x-client-ip")
 #: Owner of everything while no token is asked for, and of tokens without a name.
 LOCAL_OWNER = "local"
 DEFAULT_OWNER = "default"
@@ -25,10 +27,12 @@ DEFAULT_OWNER = "default"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends the request."""
+    """Who sends the request. `token_mark` stands for the token that let them in, `sign_in` for the cookie's sign-in."""
 
     owner: str
     scopes: frozenset[str]
+    token_mark: str = ""
+    sign_in: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ class Token:
     owner: str
     scopes: frozenset[str]
     secret: str
+
+
+def is_name(text: str) -> bool:
+    """Whether an owner can be called so."""
+    return _NAME.fullmatch(text) is not None
 
 
 def parse_tokens(entries: tuple[str, ...]) -> tuple[Token, ...]:
@@ -84,28 +93,23 @@ def _token(entry: str, number: int) -> Token:
 
 
 class Guard:
-    """The checks of one server; holds no state of requests. `extra_token` lets in beside the configured ones."""
+    """The checks of one server of where a request comes from and what it is for; holds no state of requests."""
 
-    def __init__(self, settings: Settings, *, extra_token: str | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         if settings.cors_credentials and "*" in settings.cors_origins:
             raise SettingsError(
                 "OPENCODE_CORS_ORIGINS=* and OPENCODE_CORS_CREDENTIALS=on together would lend every page the cookies of"
                 " whoever looks at it: name the origins, or leave the credentials off."
             )
         self._auth = settings.auth_on
-        self._tokens = (*tokens_of(settings), *parse_tokens(tuple(filter(None, [extra_token]))))
-        self._public = urlsplit(settings.public_url) if settings.public_url else None
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.cors_origins)
+        self._public = settings.public_url
+        self._origins = frozenset(settings.cors_origins)
         self._trusts_scheme = bool(self._public) or settings.trusted_proxies > 0
         hosts = {"localhost", settings.host.lower(), *(host.lower() for host in settings.allowed_hosts)}
-        if self._public is not None and self._public.hostname:
-            hosts.add(self._public.hostname)
+        if self._public is not None:
+            hosts.add(urlsplit(self._public).hostname or "")
         self._hosts = hosts
         self._listed = bool(settings.allowed_hosts or self._public)
-
-    @property
-    def auth_on(self) -> bool:
-        return self._auth
 
     def check_peer(self, address: str | None, headers: Headers) -> None:
         """With auth off only this machine may call, and no proxy on its behalf."""
@@ -135,54 +139,55 @@ class Guard:
 
     def check_origin(self, headers: Headers, *, scheme: str, host: str, is_page: bool, is_open: bool) -> None:
         """Refuse what another site's page sends. `is_page`: a GET of our page; `is_open`: the `*` of CORS covers it."""
-        origin = headers.get("Origin")
-        if origin is not None:
-            if origin == "null" or (origin.lower() not in self._origins and not self._is_own(origin, scheme, host)):
-                if "*" in self._origins and (self._auth or is_open) and origin != "null":
-                    return
-                raise Forbidden(
-                    f"Origin {origin[:200]!r} is not allowed. If that page is yours, start the server with"
-                    f" OPENCODE_CORS_ORIGINS={origin[:200]}"
-                )
-        elif headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not (
-            is_page and headers.get("Sec-Fetch-Mode") == "navigate"
-        ):
-            raise Forbidden("A page of another site sent this request without an Origin.")
+        given = headers.get("Origin")
+        if given is None:
+            # The browser says that another site's page asks, and hides which: so may only a link to our page.
+            top_level = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+            if headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not (is_page and top_level):
+                raise Forbidden("A page of another site sent this request without an Origin.")
+        elif given == "null":
+            raise Forbidden("Origin 'null' is never allowed: serve the page over HTTP, not from a file or a sandbox.")
+        elif not self.is_own_origin(given, scheme=scheme, host=host) and not self._allows(given, is_open=is_open):
+            self._refuse_origin(given[:200], host)
 
-    def _is_own(self, origin: str, scheme: str, host: str) -> bool:
-        try:
-            parts = urlsplit(origin.lower())
-        except ValueError:
+    def is_own_origin(self, given: str | None, *, scheme: str, host: str) -> bool:
+        """Whether an Origin header names this server: its public address, or the Host that was asked for."""
+        if given is None:
             return False
-        if parts.scheme not in {"http", "https"} or parts.path or parts.query or parts.fragment:
-            return False
-        if self._public is not None and (parts.scheme, parts.netloc) == (self._public.scheme, self._public.netloc):
-            return True
-        return parts.netloc == host.lower() and (not self._trusts_scheme or parts.scheme == scheme)
+        schemes = {scheme} if self._trusts_scheme else {"http", "https"}
+        own = {_origin_or_none(f"{scheme}://{host}") for scheme in schemes}
+        if self._public is not None:
+            # Of the public host there is one scheme, whatever the last hop spoke.
+            own = {name for name in own if name and urlsplit(name).hostname != urlsplit(self._public).hostname}
+            own.add(self._public)
+        return given.lower() in own - {None}
 
-    def authenticate(self, authorization: str | None) -> Caller:
-        """The caller that a bearer token names; with auth off everyone is the local owner.
+    def _allows(self, given: str, *, is_open: bool) -> bool:
+        return given.lower() in self._origins or ("*" in self._origins and (self._auth or is_open))
 
-        Raises:
-            Unauthorized: there is no token, or no such one. All tokens are compared, each in constant time.
-        """
-        if not self._auth:
-            return Caller(LOCAL_OWNER, frozenset(SCOPES))
-        scheme, _, given = (authorization or "").partition(" ")
-        found: Token | None = None
-        for token in self._tokens:
-            if hmac.compare_digest(token.secret.encode(), given.strip().encode(errors="replace")):
-                found = token
-        if scheme.lower() != "bearer" or found is None:
-            message = "A token is needed: Authorization: Bearer <token>" if not authorization else "Unknown token."
-            raise Unauthorized(message, headers={"WWW-Authenticate": 'Bearer realm="opencode"'})
-        return Caller(found.owner, found.scopes)
+    def _refuse_origin(self, given: str, host: str) -> NoReturn:
+        if self._trusts_scheme and given.lower().partition("://")[2] == host.lower():
+            raise Forbidden(
+                f"Origin {given!r} is this server's but for the scheme. Let the proxy send X-Forwarded-Proto, or start"
+                f" the server with OPENCODE_PUBLIC_URL={given}"
+            )
+        raise Forbidden(
+            f"Origin {given!r} is not allowed. If that page is yours, start the server with"
+            f" OPENCODE_CORS_ORIGINS={given}"
+        )
 
 
 def check_scope(caller: Caller, scope: str) -> None:
     """Refuse a caller whose token lacks `scope`."""
     if scope not in caller.scopes:
         raise Forbidden(f"This token lacks the scope {scope!r}.")
+
+
+def _origin_or_none(text: str) -> str | None:
+    try:
+        return origin(text)
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str | None:

@@ -9,8 +9,11 @@ _EVERYWHERE = {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 - compared onl
 _FIRST = '{"content": "start"}'
 
 
-def banner(services: Services, *, port: int, token: str | None) -> str:
-    """Address, directory, model with the reason for it, access, and a first turn to copy. `token` is a new one."""
+def banner(services: Services, *, port: int, token: str | None, code: str | None = None) -> str:
+    """Address, directory, model with the reason for it, access, and a first turn to copy.
+
+    `token` is a new one; `code` signs a browser in, once.
+    """
     settings = services.settings
     host = "localhost" if settings.host in _EVERYWHERE else settings.host
     host = f"[{host}]" if ":" in host else host
@@ -25,6 +28,7 @@ def banner(services: Services, *, port: int, token: str | None) -> str:
         f"  model      {model} ({services.model_reason})",
         f"  data       {settings.database_url or settings.data_dir}",
         f"  access     {_access(services, token)}",
+        *([f"  sign in    {url}/#code={code} (in a browser, once, within 10 minutes)"] if code else []),
         "",
         f"  {_other_model(model)}",
         "",

@@ -102,7 +102,8 @@ def post_worker_init(worker: Any) -> None:
     _raise_nofile()
     services = worker.wsgi.extensions["opencode"]
     port = worker.sockets[0].getsockname()[1]
-    sys.stdout.write(banner(services, port=port, token=worker.wsgi.config["NEW_TOKEN"]))
+    code = worker.wsgi.extensions["opencode-authenticator"].link_code()
+    sys.stdout.write(banner(services, port=port, token=worker.wsgi.config["NEW_TOKEN"], code=code))
     sys.stdout.flush()
     worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
     worker.stop_watch.start()

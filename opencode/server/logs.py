@@ -1,6 +1,7 @@
 """Logging: one line each, readable or JSON, with the request's id where there is one."""
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -8,6 +9,30 @@ import orjson
 from flask import g, has_request_context
 
 from opencode.settings import Settings
+
+#: A ticket lets in for hours, and stands in the address, which servers log.
+_TICKET = re.compile(r"(ticket(?:=|%3[Dd]))[^&\s\"']+")
+#: Who writes addresses: the access logs of gunicorn and of Werkzeug's server.
+_ADDRESS_LOGS = ("gunicorn.access", "gunicorn.error", "werkzeug")
+
+
+class _Redaction(logging.Filter):
+    """Takes tickets out of a line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        if "ticket" in line:
+            record.msg, record.args = _TICKET.sub(r"\1***", line), ()
+        return True
+
+
+_REDACTION = _Redaction()
+
+
+def redact_tickets() -> None:
+    """Keep tickets out of the logs that are not ours; calling it again changes nothing."""
+    for name in _ADDRESS_LOGS:
+        logging.getLogger(name).addFilter(_REDACTION)
 
 
 class _Context(logging.Filter):

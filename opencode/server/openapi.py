@@ -52,20 +52,29 @@ def document(app: Flask) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for rule_text, method, endpoint, contract in sorted(contracts, key=lambda own: own[:2]):
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule_text)
-        paths.setdefault(path, {})[method] = _operation(path, endpoint, contract)
+        paths.setdefault(path, {})[method] = _operation(path, method, endpoint, contract)
     return {
         "openapi": "3.2.0",
         "info": {"title": "OpenCode server", "version": VERSION, "license": {"name": "MIT", "identifier": "MIT"}},
         "paths": paths,
         "components": {
             "schemas": _schemas([contract for *_, contract in contracts]),
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "by POST /api/ticket"},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-opencode",
+                    "description": "by POST /api/login; on plain http its name is opencode_<port>",
+                },
+            },
         },
-        "security": [{}, {"token": []}],
+        "security": [{}, {"token": []}, {"cookie": []}],
     }
 
 
-def _operation(path: str, endpoint: str, contract: Contract) -> dict[str, Any]:
+def _operation(path: str, method: str, endpoint: str, contract: Contract) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.replace(".", "_"),
         "summary": contract.summary,
@@ -85,6 +94,8 @@ def _operation(path: str, endpoint: str, contract: Contract) -> dict[str, Any]:
         }
     if contract.scope is None:
         operation["security"] = []
+    elif method == "get":
+        operation["security"] = [{}, {"token": []}, {"cookie": []}, {"ticket": []}]
     return operation
 
 

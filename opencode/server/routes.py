@@ -30,6 +30,8 @@ class Contract:
     also: tuple[tuple[int, str, type[BaseModel] | None], ...] = ()
     #: The scope that a token needs; None for routes that are open to all.
     scope: str | None = "read"
+    #: A page for people: a link on another site may lead to it.
+    page: bool = False
 
 
 class _Nothing(BaseModel):

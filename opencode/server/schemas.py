@@ -1,8 +1,9 @@
 """Bodies, queries and answers. Requests are checked against these, and the API document is made from them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from opencode.records import TurnState
 from opencode.session.terminal_input import CommandName
@@ -61,6 +62,25 @@ class Abort(Request):
 
 class AnswerPermission(Request):
     response: Literal["once", "always", "reject"]
+
+
+class MakeTicket(Request):
+    path: Annotated[str, StringConstraints(max_length=500)] = Field(description="of the GET that the ticket is for")
+
+
+class SignIn(Request):
+    """One of the two."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        None, description="of the link that the server printed"
+    )
+    token: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.code is None) == (self.token is None):
+            raise PydanticCustomError("one_of", "send either a code or a token")
+        return self
 
 
 class TuiInput(Request):
@@ -192,6 +212,16 @@ class TurnAccepted(BaseModel):
 
 class Success(BaseModel):
     success: Literal[True] = True
+
+
+class Ticket(BaseModel):
+    ticket: str = Field(description="for ?ticket= at that path")
+    expires_in: int = Field(description="seconds in which it must be used; the same stream may come back for 12 hours")
+
+
+class SignedIn(BaseModel):
+    owner: str
+    scopes: list[str]
 
 
 class Aborted(Success):

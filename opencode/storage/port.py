@@ -146,7 +146,20 @@ class PermissionStore(Protocol):
         """The request for this very call, where one was made before."""
 
 
-class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, Protocol):
+class SecretStore(Protocol):
+    """What the checks of access remember across restarts."""
+
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        """The secret of this name; where there is none yet, `fresh` becomes it."""
+
+    def mark(self, name: str, *, now: float, until: float) -> bool:
+        """Set a mark that is kept until then; False where it stood already. Times are seconds since the epoch."""
+
+    def marked(self, name: str) -> bool:
+        """Whether the mark stands."""
+
+
+class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, SecretStore, Protocol):
     """The whole store, as one adapter provides it.
 
     Whatever writes waits for a store that is busy or out of reach, 30 s at most, and then raises `StoreBusy`; a full

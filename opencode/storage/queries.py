@@ -15,7 +15,17 @@ from opencode.errors import SessionNotFound, StoreDamaged, StoreError
 from opencode.storage import rows
 from opencode.storage.apply import KEY_LIFE_S
 from opencode.storage.failures import translated
-from opencode.storage.schema import events, file_changes, idempotency, messages, parts, permissions, sessions, turns
+from opencode.storage.schema import (
+    events,
+    file_changes,
+    idempotency,
+    marks,
+    messages,
+    parts,
+    permissions,
+    sessions,
+    turns,
+)
 
 log = logging.getLogger(__name__)
 
@@ -254,3 +264,8 @@ class Queries:
                 .order_by(permissions.c.id)
             )
             return [rows.permission(row) for row in found]
+
+    def marked(self, name: str) -> bool:
+        """See `port.SecretStore.marked`."""
+        with self._read() as connection:
+            return connection.execute(sa.select(marks.c.name).where(marks.c.name == name)).first() is not None

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData()
 
@@ -156,4 +156,21 @@ idempotency = Table(
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("owner", "scope", "key"),
     Index("idempotency_by_age", "created_at"),
+)
+
+#: Keys that the server made for itself.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+#: What happens once: a code was used, a sign-in was ended. Seconds since the epoch say until when it matters.
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("until", Float, nullable=False),
+    Index("marks_by_age", "until"),
 )

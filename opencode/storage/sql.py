@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
-from opencode.storage import apply, port
+from opencode.storage import apply, marks, port
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
@@ -238,6 +238,18 @@ class SqlStore(Queries):
                 .values(response=response)
             )
             return done.rowcount == 1
+
+    @patient
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        """See `port.SecretStore.secret`."""
+        with self._write() as connection:
+            return marks.secret(connection, name, fresh)
+
+    @patient
+    def mark(self, name: str, *, now: float, until: float) -> bool:
+        """See `port.SecretStore.mark`."""
+        with self._write() as connection:
+            return marks.mark(connection, name, now=now, until=until)
 
     def check(self) -> None:
         """See `port.Store.check`."""

@@ -616,3 +616,48 @@ def test_of_many_answers_at_once_exactly_one_wins(store):
 
 def test_a_store_that_works_passes_its_check(store):
     store.check()
+
+
+# Secrets and marks
+
+
+def test_a_secret_is_what_was_kept_first_also_after_a_restart(place, store):
+    assert store.secret("signing", b"first") == b"first"
+    assert store.secret("signing", b"second") == b"first"
+    assert store.secret("other", b"\x00\xff") == b"\x00\xff"
+    place.close()
+
+    assert place.open().secret("signing", b"third") == b"first"
+
+
+def test_a_mark_is_set_once_and_stands_until_its_time_is_over(place, store):
+    assert not store.marked("code:1")
+    assert store.mark("code:1", now=100.0, until=160.0) is True
+    assert store.mark("code:1", now=101.0, until=500.0) is False
+    assert store.marked("code:1")
+    place.close()
+    store = place.open()
+    assert store.marked("code:1")
+    assert store.mark("code:1", now=159.0, until=200.0) is False
+
+    store.mark("code:2", now=161.0, until=200.0)
+
+    assert not store.marked("code:1")
+    assert store.marked("code:2")
+
+
+def test_of_many_who_set_one_mark_exactly_one_is_the_first(store):
+    ready = threading.Barrier(6)
+    first = []
+
+    def mark():
+        ready.wait(10)
+        first.append(store.mark("code:1", now=0.0, until=60.0))
+
+    threads = [threading.Thread(target=mark) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert sorted(first) == [False] * 5 + [True]

@@ -113,7 +113,7 @@ def database(app: Flask) -> sqlite3.Connection:
     return sqlite3.connect(settings.data_dir / "store.sqlite3")
 
 
-_TABLES = ("permissions", "file_changes", "parts", "messages", "turns", "events", "sessions")
+_TABLES = ("marks", "permissions", "file_changes", "parts", "messages", "turns", "events", "sessions")
 
 
 @contextmanager
