@@ -19,6 +19,7 @@ from opencode.server.answers import json_response
 from opencode.server.limits import Limits
 from opencode.server.routes import Contract, route
 from opencode.settings import Settings, environment, load
+from opencode.undumpable import close_memory
 from opencode.wiring import Services, build_services
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     """
     if services is None:
         if settings is None:
+            close_memory()  # before keys are read; gunicorn's master has done so for itself
             settings, warnings = load(environment())
             logs.set_up(settings)
             for warning in warnings:
