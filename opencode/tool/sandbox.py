@@ -19,12 +19,10 @@ from opencode.openat import identity, open_folder
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store")
 #: Of /etc only what programs need: the rest holds keys and passwords, which a server run by root could read.
 _ETC = (
-    *("alternatives", "bash.bashrc", "bash_completion.d", "ca-certificates", "crypto-policies", "debian_version"),
-    *("default/locale", "environment.d", "fonts", "group", "host.conf", "hosts", "inputrc", "java-*", "ld.so.*"),
-    *("ld.so.conf.d", "localtime", "locale.*", "lsb-release", "magic", "mime.types", "nsswitch.conf", "os-release"),
-    *("passwd", "perl", "pki/ca-trust", "pki/tls/certs", "pki/tls/cert.pem", "profile", "profile.d", "protocols"),
-    *("python3*", "resolv.conf", "services", "shells", "ssl/cert.pem", "ssl/certs", "ssl/openssl.cnf", "terminfo"),
-    *("timezone", "xdg"),
+    *("alternatives", "bash.bashrc", "ca-certificates", "crypto-policies", "fonts", "group", "hosts", "java-*"),
+    *("ld.so.cache", "locale.alias", "localtime", "mime.types", "nsswitch.conf", "os-release", "passwd"),
+    *("pki/ca-trust", "pki/tls/cert.pem", "pki/tls/certs", "profile", "protocols", "python3*", "resolv.conf"),
+    *("services", "ssl/cert.pem", "ssl/certs", "ssl/openssl.cnf", "timezone"),
 )
 #: Folders of the home directory that hold programs and no secrets.
 _TOOLCHAINS = (
@@ -33,6 +31,10 @@ _TOOLCHAINS = (
 )
 #: What a root in a container usually has, but for what reaches beyond files: ordinary builds unpack and chown.
 _ROOT_MAY = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
+#: What of /proc root may write to though it holds no capability, such as `kernel/core_pattern`, and what it should not
+#: even read. bubblewrap covers only a part.
+_PROC_READ_ONLY = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+_PROC_CLOSED = ("acpi", "asound", "kcore", "keys", "kmsg", "latency_stats", "mtrr", "scsi", "timer_list")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 # bubblewrap binds by path. Whether what it bound is the folder that was checked is asked where it can no longer
 # change: inside.
@@ -51,6 +53,7 @@ class Sandbox:
 
     Args:
         program: bubblewrap.
+        system: its options that are the same for every call.
         network: whether commands have one; `reading` never has.
         home: shown empty.
         readable: shown read-only.
@@ -58,6 +61,7 @@ class Sandbox:
     """
 
     program: str
+    system: tuple[str, ...]
     network: bool
     home: Path | None
     readable: tuple[Path, ...]
@@ -84,12 +88,8 @@ class Sandbox:
         shown = [path for path in self.readable if path != directory]
         return [
             self.program,
-            *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"),
+            *self.system,
             *([] if network else ["--unshare-net"]),
-            *_capabilities(),
-            *_system(),
-            *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp", "--tmpfs", "/run"),  # noqa: S108 - its own
-            *("--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"),
             *(("--tmpfs", str(self.home)) if self.home else ()),
             *(word for path in shown for word in ("--ro-bind-try", str(path), str(path))),
             *(bind, str(directory), str(directory)),
@@ -113,6 +113,7 @@ def find_sandbox(
     home = _home(environ)
     sandbox = Sandbox(
         program=program,
+        system=tuple(_system()),
         network=network,
         home=home,
         readable=tuple(dict.fromkeys([*_programs(environ, home, closed), *(path.absolute() for path in readable)])),
@@ -165,11 +166,12 @@ def _home(environ: Mapping[str, str]) -> Path | None:
 
 def _programs(environ: Mapping[str, str], home: Path | None, private: Iterable[Path]) -> Iterable[Path]:
     """Folders of programs outside the system's: those of PATH, and toolchains that such programs hand on to."""
+    # A folder that holds the home directory or the server's data is none of programs.
     closed = [*private, *([home] if home else [])]
-    for name in environ.get("PATH", "").split(os.pathsep):
-        path = Path(name)
-        # A folder that holds the home directory or the server's data is none of programs.
-        if path.is_absolute() and path.is_dir() and not any(each.is_relative_to(path.resolve()) for each in closed):
+    for path in map(Path, environ.get("PATH", "").split(os.pathsep)):
+        real = path.resolve()
+        holds_closed = any(each.is_relative_to(real) for each in closed)
+        if path.is_absolute() and path.is_dir() and not holds_closed and not any(map(real.is_relative_to, _SYSTEM)):
             yield path
     if home:
         yield from (home / name for name in _TOOLCHAINS if (home / name).is_dir())
@@ -177,29 +179,35 @@ def _programs(environ: Mapping[str, str], home: Path | None, private: Iterable[P
 
 
 def _system() -> Iterable[str]:
+    yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent")
+    yield from ("--cap-drop", "ALL")
+    as_root = os.geteuid() == 0
+    for name in _ROOT_MAY if as_root else ():
+        yield from ("--cap-add", name)
     for name in _SYSTEM:
         path = Path(name)
         if path.is_symlink():
             yield from ("--symlink", str(path.readlink()), name)
         elif path.is_dir():
             yield from ("--ro-bind", name, name)
-    for pattern in _ETC:
-        for path in sorted(Path("/etc").glob(pattern)):
-            yield from ("--ro-bind-try", str(path), str(path))
+    for path in sorted({path for pattern in _ETC for path in Path("/etc").glob(pattern)}):
+        yield from ("--ro-bind-try", str(path), str(path))
+    yield from ("--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp", "--tmpfs", "/run")  # noqa: S108 - its own
+    yield from ("--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu", "--proc", "/proc")
+    if as_root:
+        for name in _PROC_READ_ONLY:
+            yield from ("--ro-bind-try", f"/proc/{name}", f"/proc/{name}")
+        yield from _covers(Path("/proc", name) for name in _PROC_CLOSED)
 
 
-def _capabilities() -> Iterable[str]:
-    yield from ("--cap-drop", "ALL")
-    if os.geteuid() == 0:
-        for name in _ROOT_MAY:
-            yield from ("--cap-add", name)
+def _covers(paths: Iterable[Path]) -> Iterable[str]:
+    for path in paths:
+        if path.is_dir():
+            yield from ("--tmpfs", str(path))
+        elif path.exists():
+            yield from ("--ro-bind", "/dev/null", str(path))
 
 
 def _masks(private: Iterable[Path], shown: Sequence[Path]) -> Iterable[str]:
     """Cover what is private where a folder that is shown holds it."""
-    for path in private:
-        if any(path.is_relative_to(each) for each in shown):
-            if path.is_dir():
-                yield from ("--tmpfs", str(path))
-            elif path.exists():
-                yield from ("--ro-bind", "/dev/null", str(path))
+    return _covers(path for path in private if any(map(path.is_relative_to, shown)))
