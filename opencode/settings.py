@@ -33,6 +33,7 @@ NOT_FROM_PROJECT = frozenset(
         "secret_key",
         "shared_shell",
     }
+    | {"sandbox", "sandbox_network", "sandbox_readable"}
     | {"auth", "auth_tokens", "allowed_hosts", "public_url", "trusted_proxies", "cors_origins", "cors_credentials"}
     | {"anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"}
     | {"rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"}
@@ -57,7 +58,11 @@ class Settings(BaseModel):
         "OPENCODE_DIRECTORY", None, "where new sessions work (default: where the server was started)", "a directory"
     )
     database_url: str | None = _env(
-        "DATABASE_URL", None, "the store; without it SQLite under the data folder", "sqlite:////path/store.sqlite3"
+        "DATABASE_URL",
+        None,
+        "the store; without it SQLite under the data folder",
+        "sqlite:////path/store.sqlite3",
+        repr=False,
     )
     data_dir: Path = _env(
         "OPENCODE_DATA_DIR", Path(platformdirs.user_data_dir("opencode")), "the embedded store's place", "a folder"
@@ -77,9 +82,11 @@ class Settings(BaseModel):
     model: str | None = _env("OPENCODE_MODEL", None, "the default model", "provider/model")
     model_aliases: Pairs = _env("OPENCODE_MODEL_ALIASES", {}, "further names for models", "name=provider/model,…")
     anthropic_api_key: str | None = _env("ANTHROPIC_API_KEY", None, "key for Anthropic's models", "a key", repr=False)
-    anthropic_base_url: str | None = _env("ANTHROPIC_BASE_URL", None, "address of Anthropic's API", "a URL")
+    anthropic_base_url: str | None = _env("ANTHROPIC_BASE_URL", None, "address of Anthropic's API", "a URL", repr=False)
     openai_api_key: str | None = _env("OPENAI_API_KEY", None, "key for OpenAI's models", "a key", repr=False)
-    openai_base_url: str | None = _env("OPENAI_BASE_URL", None, "address of an OpenAI-compatible API", "a URL")
+    openai_base_url: str | None = _env(
+        "OPENAI_BASE_URL", None, "address of an OpenAI-compatible API", "a URL", repr=False
+    )
     provider_timeout_s: float = _env(
         "OPENCODE_PROVIDER_TIMEOUT_S", 120.0, "longest silence of a model's stream", "seconds", gt=0
     )
@@ -136,6 +143,13 @@ class Settings(BaseModel):
         False,
         "owners trust one another: each one's `bash` reaches the others' files",
         "on or off",
+    )
+    sandbox: Literal["off", "auto", "require"] = _env(
+        "OPENCODE_SANDBOX", "off", "run commands in bubblewrap: where it works, or not at all", "off, auto or require"
+    )
+    sandbox_network: Switch = _env("OPENCODE_SANDBOX_NETWORK", True, "a network for commands in it", "on or off")
+    sandbox_readable: Listed = _env(
+        "OPENCODE_SANDBOX_READABLE", (), "what such commands may read besides", "paths, by comma"
     )
     permission: Rules = _env(
         "OPENCODE_PERMISSION",

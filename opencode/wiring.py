@@ -6,6 +6,7 @@ from pathlib import Path
 
 from opencode.bus.memory import MemoryBus
 from opencode.cancel import Cancel
+from opencode.confinement import choose_sandbox, find_directories
 from opencode.errors import InvalidRequest, SettingsError, StoreError
 from opencode.provider.anthropic import Anthropic
 from opencode.provider.demo import Demo
@@ -42,7 +43,7 @@ from opencode.tool.write import Write
 _HISTORY_MESSAGES = 400
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """What the server talks to."""
 
@@ -51,6 +52,8 @@ class Services:
     screens: Screens
     models: ModelNames
     model_reason: str
+    #: What commands run in, for people.
+    sandbox: str
     log: EventLog
     secrets: SecretStore
     _store: Store
@@ -88,8 +91,8 @@ def build_services(
         SettingsError: a setting cannot be honoured.
         StoreError: the store is in use, or was written by a newer version.
     """
-    directories = _directories(settings)
-    toolbox = _toolbox(environ)
+    directories = find_directories(settings)
+    toolbox, sandbox = _toolbox(settings, environ, directories)
     unknown = sorted(settings.permission.keys() - set(toolbox.names))
     if unknown:
         raise SettingsError(
@@ -100,7 +103,7 @@ def build_services(
     bus = MemoryBus()
     event_log = EventLog(store, bus)
     _warm(models)
-    work = _Work(settings, store, event_log, bus, models, toolbox)
+    work = _Work(settings, store, event_log, bus, models, toolbox, directories)
     runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)
     turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
     sessions = SessionService(
@@ -120,7 +123,18 @@ def build_services(
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
     return Services(
-        settings, sessions, screens, models, reason, event_log, store, store, runner, checks, models.providers
+        settings=settings,
+        sessions=sessions,
+        screens=screens,
+        models=models,
+        model_reason=reason,
+        sandbox=sandbox,
+        log=event_log,
+        secrets=store,
+        _store=store,
+        _runner=runner,
+        _checks=checks,
+        _providers=models.providers,
     )
 
 
@@ -134,6 +148,7 @@ class _Work:
     bus: MemoryBus
     models: ModelNames
     tools: Toolbox
+    directories: Directories
 
     def __call__(self, turn: Turn, cancel: Cancel, pause: Pause) -> None:
         settings = self.settings
@@ -147,6 +162,7 @@ class _Work:
             history=conversation(message for message in messages if message.id < turn.message_id),
             provider=self.models.provider(turn.model.partition("/")[0]),
             tools=self.tools,
+            directories=self.directories,
             gate=Gate(self.store, self.bus, settings.permission, settings.permission_timeout_s, pause),
             pen=Pen(self.log, turn, draft),
             cancel=cancel,
@@ -160,15 +176,6 @@ def _warm(models: ModelNames) -> None:
     for provider in models.providers.values():
         if isinstance(provider, Anthropic | OpenAI) and provider.missing() is None:
             provider.warm()
-
-
-def _directories(settings: Settings) -> Directories:
-    here = (settings.directory or Path.cwd()).resolve()
-    roots = tuple(Path(root).expanduser().resolve() for root in settings.project_roots) or (here,)
-    for root in roots:
-        if not root.is_dir():
-            raise SettingsError(f"OPENCODE_PROJECT_ROOTS names {root}, which is not a directory. Create or correct it.")
-    return Directories(roots, here if any(here.is_relative_to(root) for root in roots) else roots[0])
 
 
 def find_models(settings: Settings, given: Mapping[str, Provider] | None = None) -> tuple[ModelNames, str]:
@@ -223,7 +230,11 @@ def _hint(local: list[LocalServer]) -> str:
     return "For a real model set ANTHROPIC_API_KEY or OPENAI_API_KEY, or start Ollama, and restart the server."
 
 
-def _toolbox(environ: Mapping[str, str]) -> Toolbox:
+def _toolbox(settings: Settings, environ: Mapping[str, str], directories: Directories) -> tuple[Toolbox, str]:
+    """The tools, and what is to be said of the sandbox that their commands run in."""
     environment = tool_environment(environ)
-    grep = Grep(ripgrep=find_ripgrep(environment.get("PATH", "")))
-    return Toolbox([Bash(environment=environment), Read(), Write(), Edit(), grep, Glob(), List()])
+    ripgrep = find_ripgrep(environment["PATH"])
+    beside = [Path(ripgrep).parent] if Path(ripgrep).is_absolute() else []
+    sandbox, said = choose_sandbox(settings, environ, directories, programs=beside)
+    bash, grep = Bash(environment=environment, sandbox=sandbox), Grep(ripgrep=ripgrep, sandbox=sandbox)
+    return Toolbox([bash, Read(), Write(), Edit(), grep, Glob(), List()]), said

@@ -23,6 +23,7 @@ SPECIAL = {
     "auth_tokens": ("one, two", ("one", "two")),
     "rate_limit": ("off", False),
     "shared_shell": ("on", True),
+    "sandbox_network": ("off", False),
     "cors_credentials": ("yes", True),
     "trusted_proxies": ("2", 2),
     "public_url": (" HTTPS://Box.example:443/ ", "https://box.example"),
@@ -246,6 +247,7 @@ TOML_REFUSED = {
     *("anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"),
     *("rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"),
     *("shared_shell", "secret_key"),
+    *("shared_shell", "sandbox", "sandbox_network", "sandbox_readable"),
 }
 
 

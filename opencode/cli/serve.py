@@ -64,7 +64,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
 def _absolute(environ: dict[str, str]) -> dict[str, str]:
     """Paths from here, as the server will work elsewhere (see `_become_gunicorn`)."""
-    for name in ("OPENCODE_DATA_DIR", "OPENCODE_SCRIPT", "OPENCODE_PROJECT_ROOTS"):
+    for name in ("OPENCODE_DATA_DIR", "OPENCODE_SCRIPT", "OPENCODE_PROJECT_ROOTS", "OPENCODE_SANDBOX_READABLE"):
         if environ.get(name):
             paths = (path.strip() for path in environ[name].split(","))
             environ[name] = ",".join(str(Path(path).expanduser().absolute()) for path in paths if path)

@@ -67,11 +67,11 @@ def tokens_of(settings: Settings) -> tuple[Token, ...]:
     """
     tokens = parse_tokens(settings.auth_tokens)
     owners = sorted({token.owner for token in tokens})
-    if len(owners) > 1 and not settings.shared_shell:
+    if len(owners) > 1 and not settings.shared_shell and settings.sandbox != "require":
         raise SettingsError(
             f"The tokens name several owners ({', '.join(owners)}), and the `bash` of one reaches the files of all."
-            " Where they trust one another set OPENCODE_SHARED_SHELL=on; else start a server for each, under a user of"
-            " its own."
+            " OPENCODE_SANDBOX=require confines it; where they trust one another set OPENCODE_SHARED_SHELL=on; else"
+            " start a server for each, under a user of its own."
         )
     return tokens
 

@@ -98,11 +98,13 @@ def list_models() -> schemas.ModelList:
 @route(summary="Projects that sessions have used", answer=schemas.ProjectList)
 def list_projects() -> schemas.ProjectList:
     found = sessions().projects(owner())
-    return schemas.ProjectList(projects=[views.project(directory, created_at) for directory, created_at in found])
+    within = sessions().directories
+    return schemas.ProjectList(projects=[views.project(directory, since, within) for directory, since in found])
 
 
 @api.get("/project/current")
 @route(summary="The project that new sessions work in", answer=schemas.Project)
 def current_project() -> schemas.Project:
-    here = str(sessions().directories.default)
-    return views.project(here, dict(sessions().projects(owner())).get(here))
+    within = sessions().directories
+    here = str(within.default)
+    return views.project(here, dict(sessions().projects(owner())).get(here), within)

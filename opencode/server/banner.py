@@ -1,5 +1,6 @@
 """What the server says when it stands."""
 
+from opencode.settings import Settings
 from opencode.version import VERSION
 from opencode.wiring import Services
 
@@ -26,7 +27,8 @@ def banner(services: Services, *, port: int, token: str | None, code: str | None
         f"  address    {url}",
         f"  directory  {services.sessions.directories.default}",
         f"  model      {model} ({services.model_reason})",
-        f"  data       {settings.database_url or settings.data_dir}",
+        f"  data       {_data(settings)}",
+        f"  sandbox    {services.sandbox}",
         f"  access     {_access(services, token)}",
         *([f"  sign in    {url}/#code={code} (in a browser, once, within 10 minutes)"] if code else []),
         "",
@@ -39,6 +41,13 @@ def banner(services: Services, *, port: int, token: str | None, code: str | None
         "",
     ]
     return "\n".join(lines)
+
+
+def _data(settings: Settings) -> str:
+    if settings.database_url is None:
+        return str(settings.data_dir)
+    scheme, _, place = settings.database_url.partition("://")
+    return f"{scheme}://{place.rpartition('@')[2].partition('?')[0]}"  # without user, password and options
 
 
 def _access(services: Services, token: str | None) -> str:

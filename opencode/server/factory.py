@@ -25,6 +25,7 @@ from opencode.server.headers import protect
 from opencode.server.limits import Limits
 from opencode.server.routes import Contract, route
 from opencode.settings import Settings, environment, load
+from opencode.undumpable import close_memory
 from opencode.wiring import Services, build_services
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def create_app(
     if services is not None:
         return _assembled(services, auth_handler, clock)
     if settings is None:
+        close_memory()  # before keys are read; gunicorn's master has done so for itself
         settings, warnings = load(environment())
         logs.set_up(settings)
         for warning in warnings:

@@ -12,6 +12,7 @@ from typing import Any
 
 from opencode.errors import SettingsError
 from opencode.settings import environment, is_loopback, load
+from opencode.undumpable import close_memory
 
 worker_class = "opencode.server.worker.Worker"
 workers = 1
@@ -60,6 +61,7 @@ def has_ipv6_loopback() -> bool:
 
 def on_starting(server: Any) -> None:
     """In the master, before anything listens: check the settings, and settle who may come in."""
+    close_memory()
     try:
         _settle(server)
     except SettingsError as exc:

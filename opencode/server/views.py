@@ -5,7 +5,7 @@ from pathlib import Path
 from opencode.records import Message, ModelInfo, Page, Session, Turn, Usage
 from opencode.server import schemas
 from opencode.session import vcs
-from opencode.session.directories import project_id
+from opencode.session.directories import Directories, project_id
 
 
 def created(session: Session) -> schemas.SessionCreated:
@@ -98,8 +98,8 @@ def models(known: list[ModelInfo], reason: str) -> schemas.ModelList:
     return schemas.ModelList(models=listed, default=next(own.id for own in known if own.default), reason=reason)
 
 
-def project(directory: str, created_at: str | None) -> schemas.Project:
-    repository = vcs.find(Path(directory))
+def project(directory: str, created_at: str | None, directories: Directories) -> schemas.Project:
+    repository = vcs.find(Path(directory), directories)
     return schemas.Project(
         id=project_id(directory),
         directory=directory,

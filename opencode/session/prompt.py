@@ -10,6 +10,7 @@ from opencode.provider.port import AssistantMessage, Message, ToolCall, ToolResu
 from opencode.records import Message as StoredMessage
 from opencode.records import Session
 from opencode.session import vcs
+from opencode.session.directories import Directories
 
 #: Of a project's AGENTS.md; more would crowd out the conversation.
 _AGENTS_BYTES = 32_000
@@ -27,11 +28,11 @@ these rules.
 """
 
 
-def system_prompt(session: Session) -> str:
+def system_prompt(session: Session, directories: Directories) -> str:
     """The system prompt: brief, environment, the project's AGENTS.md, and the session's own instructions."""
     directory = Path(session.directory)
-    sections = [_BRIEF, _environment(directory)]
-    agents = _agents(directory)
+    sections = [_BRIEF, _environment(directory, directories)]
+    agents = _agents(directory, directories)
     if agents:
         sections.append(f'<project-notes file="AGENTS.md">\n{agents}\n</project-notes>\n')
     if session.system:
@@ -39,33 +40,29 @@ def system_prompt(session: Session) -> str:
     return "\n".join(sections)
 
 
-def _environment(directory: Path) -> str:
+def _environment(directory: Path, directories: Directories) -> str:
     lines = [
         "Where you are:",
         f"- directory: {directory} (relative paths start here; nothing outside it can be reached by file tools)",
         f"- platform: {platform.system()} {platform.machine()}",
         f"- date: {date.today().isoformat()}",  # noqa: DTZ011 - the date on the user's wall
-        f"- git: {_git_state(directory)}",
+        f"- git: {_git_state(directory, directories)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _git_state(directory: Path) -> str:
-    repository = vcs.find(directory)
+def _git_state(directory: Path, directories: Directories) -> str:
+    repository = vcs.find(directory, directories)
     if repository is None:
         return "not a repository"
     return f"a repository, on branch {repository.branch}" if repository.branch else "a repository, on no branch"
 
 
-def _agents(directory: Path) -> str:
+def _agents(directory: Path, directories: Directories) -> str:
     path = directory / "AGENTS.md"
-    try:
-        if path.is_symlink() or not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            return file.read(_AGENTS_BYTES).decode(errors="replace").strip()
-    except OSError:
-        return ""
+    # A symlink, even to a file inside, is not what people take for the project's notes.
+    found = None if path.is_symlink() else directories.read(path, _AGENTS_BYTES)
+    return (found or b"").decode(errors="replace").strip()
 
 
 def conversation(messages: Iterable[StoredMessage]) -> tuple[Message, ...]:

@@ -16,6 +16,7 @@ from opencode.records import Session, Turn, Usage
 from opencode.session import events
 from opencode.session.asking import Answer, Asking
 from opencode.session.diff import TOO_LARGE
+from opencode.session.directories import Directories
 from opencode.session.pen import Draft, Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import answers, system_prompt
@@ -56,6 +57,7 @@ class TurnLoop:
     history: tuple[Message, ...]
     provider: Provider
     tools: Tools
+    directories: Directories
     gate: Gate
     pen: Pen
     cancel: Cancel
@@ -96,7 +98,7 @@ class TurnLoop:
             raise TurnError(
                 f"The model {self.turn.model} cannot be asked yet: {missing}.", code="PROVIDER_NOT_CONFIGURED"
             )
-        system = system_prompt(self.session)
+        system = system_prompt(self.session, self.directories)
         offered = tuple(
             ToolSpec(tool.name, tool.description, tool.parameters) for tool in self.tools.specs(self.session.tools)
         )
@@ -170,6 +172,7 @@ class TurnLoop:
         context = ToolContext(
             directory=Path(self.session.directory),
             cancel=self.cancel,
+            private=self.directories.private,
             output=lambda text: self.pen.stream(
                 events.ToolOutput(turn_id=self.turn.id, call_id=part["call_id"], content=text)
             ),
@@ -194,6 +197,9 @@ class TurnLoop:
         if tool not in self.session.tools:
             offered = ", ".join(self.session.tools) or "none"
             return ToolOutcome(f"There is no tool {tool!r} in this session; there are: {offered}.", is_error=True)
+        if not self.directories.hold(context.directory):
+            told = f"{context.directory} is not a directory that sessions may use any more (OPENCODE_PROJECT_ROOTS)."
+            return ToolOutcome(told, is_error=True)
         refusal = self.gate.refusal(self.session, self.turn, self.pen, self.cancel, part)
         if refusal is not None:
             return ToolOutcome(refusal, is_error=True)

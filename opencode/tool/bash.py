@@ -10,11 +10,14 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from opencode.errors import Cancelled, ToolError
+from opencode.openat import entrance, identity
 from opencode.tool import arguments
 from opencode.tool.arguments import Word
 from opencode.tool.output import Output
 from opencode.tool.port import ToolContext
 from opencode.tool.process import Lost, Supervised, TimeIsUp
+from opencode.tool.sandbox import Sandbox
+from opencode.tool.workspace import Place, Workspace
 
 _SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash", "/bin/sh")
 
@@ -56,6 +59,7 @@ class Bash:
 
     Args:
         environment: the whole environment of a command, see `tool_environment`.
+        sandbox: what commands run in, if anything.
         timeout_s: the time limit when the model gives none.
         max_timeout_s: the longest that the model may ask for; more is cut to this.
         output_limit: characters that the result holds at most, and as many are passed on live.
@@ -69,12 +73,14 @@ class Bash:
         self,
         *,
         environment: Mapping[str, str],
+        sandbox: Sandbox | None = None,
         timeout_s: float = 120,
         max_timeout_s: float = 600,
         output_limit: int = 30_000,
         grace_s: float = 1.0,
     ) -> None:
         self._environment = dict(environment)
+        self._sandbox = sandbox
         self._timeout_s = timeout_s
         self._max_timeout_s = max_timeout_s
         self._output_limit = output_limit
@@ -94,7 +100,10 @@ class Bash:
         timeout_s = min(asked.timeout_s or self._timeout_s, self._max_timeout_s)
         output = Output(context.output, limit=self._output_limit)
         try:
-            with self._start(asked.command, context) as process:
+            with (
+                Workspace(context.directory).folder(Place(())) as folder,
+                self._process(asked, folder, context) as process,
+            ):
                 for piece in process.output(timeout_s):
                     output.add(piece)
         except TimeIsUp:
@@ -112,15 +121,19 @@ class Bash:
         output.close()
         return _result(output, process.exit_code or 0)
 
-    def _start(self, command: str, context: ToolContext) -> Supervised:
-        if not context.directory.is_dir():
-            raise ToolError("The session's directory does not exist any more.")
+    def _process(self, asked: BashArguments, folder: int, context: ToolContext) -> Supervised:
+        argv = [_shell(), "-c", asked.command]
+        environment = self._environment
+        if self._sandbox:
+            argv = self._sandbox.writing(argv, context.directory, identity(folder))
+            environment = self._sandbox.environment(environment)
         return Supervised(
-            [_shell(), "-c", command],
-            directory=str(context.directory),
-            environment=self._environment,
+            argv,
+            directory=entrance(folder, context.directory),
+            environment=environment,
             cancel=context.cancel,
             grace_s=self._grace_s,
+            sandboxed=self._sandbox is not None,
         )
 
 

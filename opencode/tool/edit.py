@@ -56,7 +56,7 @@ class Edit:
             raise ToolError("`old_string` is empty. To create or replace a whole file, use write.")
         if asked.old_string == asked.new_string:
             raise ToolError("`old_string` and `new_string` are the same: there is nothing to change.")
-        workspace = Workspace(context.directory)
+        workspace = Workspace(context.directory, context.private)
         place = workspace.locate(asked.path)
         with workspace.stream(place):  # says why when there is no such file
             before = workspace.snapshot(place, size_limit=self._size_limit)

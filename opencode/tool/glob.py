@@ -48,7 +48,7 @@ class Glob:
         context.cancel.check()
         asked = arguments.parse(GlobArguments, params)
         patterns = [_Pattern.parse(text) for text in _alternatives(asked.pattern)]
-        workspace = Workspace(context.directory)
+        workspace = Workspace(context.directory, context.private)
         start = workspace.locate(asked.path or ".")
         walk = _Walk(workspace, context, self._visit_limit)
         found = [(-entry.status.st_mtime_ns, place.path) for place, entry in walk.files(start, patterns)]

@@ -1,5 +1,6 @@
 """Searches the contents of files, by the program `rg` in a process of its own."""
 
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -9,10 +10,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from opencode.errors import ToolError
+from opencode.openat import entrance, identity
 from opencode.tool import arguments
 from opencode.tool.arguments import Word, printable
 from opencode.tool.port import ToolContext
 from opencode.tool.process import Process, TimeIsUp
+from opencode.tool.sandbox import Sandbox
 from opencode.tool.workspace import Place, Workspace
 
 #: rg's exit code when something went wrong, which includes a file that it could not read.
@@ -36,6 +39,10 @@ _OPTIONS = [
     "--max-columns-preview",
 ]
 
+#: What means something in a glob.
+_SPECIAL = re.compile(r"[][{}*?!\\]")
+_ESCAPED = r"\\\g<0>"
+
 
 def find_ripgrep(path: str) -> str:
     """The program `rg`: the one installed beside this Python, else one in the folders of `path`."""
@@ -52,13 +59,25 @@ class GrepArguments(arguments.Arguments):
 
 
 class Grep:
-    """The tool `grep`. `ripgrep` is the program, see `find_ripgrep`."""
+    """The tool `grep`. `ripgrep` is the program, see `find_ripgrep`; with `sandbox` it runs in that, without network.
+
+    `rg` opens files by their paths. In a sandbox, a symlink that a command puts in its way meanwhile leads nowhere.
+    """
 
     name = "grep"
     parameters = arguments.schema(GrepArguments)
 
-    def __init__(self, *, ripgrep: str, timeout_s: float = 30, match_limit: int = 200, line_chars: int = 500) -> None:
+    def __init__(
+        self,
+        *,
+        ripgrep: str,
+        sandbox: Sandbox | None = None,
+        timeout_s: float = 30,
+        match_limit: int = 200,
+        line_chars: int = 500,
+    ) -> None:
         self._ripgrep = ripgrep
+        self._sandbox = sandbox
         self._timeout_s = timeout_s
         self._match_limit = match_limit
         self._line_chars = line_chars
@@ -70,7 +89,7 @@ class Grep:
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()
         asked = arguments.parse(GrepArguments, params)
-        workspace = Workspace(context.directory)
+        workspace = Workspace(context.directory, context.private)
         place = workspace.locate(asked.path or ".")
         if workspace.is_folder(place):
             folder, target = place, "./"
@@ -78,9 +97,14 @@ class Grep:
             folder, target = Place(place.parts[:-1]), f"./{place.parts[-1]}"
         matches = _Matches(folder, limit=self._match_limit, line_chars=self._line_chars)
         with workspace.folder(folder) as descriptor:
+            path = workspace.root.joinpath(*folder.parts)
+            options = [*self._options(asked), *(_leave_out(private) for private in workspace.private_below(folder))]
+            argv = [self._ripgrep, *_OPTIONS, *options, "--", target]
+            if self._sandbox:
+                argv = self._sandbox.reading(argv, path, identity(descriptor))
             process = Process(
-                [self._ripgrep, *_OPTIONS, *self._options(asked), "--", target],
-                directory=_entrance(descriptor, workspace.root.joinpath(*folder.parts)),
+                argv,
+                directory=entrance(descriptor, path),
                 environment={},
                 cancel=context.cancel,
             )
@@ -116,6 +140,10 @@ class Grep:
         if matches.messages and not matches.lines:
             raise ToolError("\n".join(matches.messages).removeprefix("rg: "))
         return "[some files could not be read]"
+
+
+def _leave_out(path: str) -> str:
+    return f"--glob=!/{_SPECIAL.sub(_ESCAPED, path)}"
 
 
 class _Matches:
@@ -154,9 +182,3 @@ class _Matches:
     def text(self, pattern: str, ending: str) -> str:
         lines = self.lines or [f"No match for {pattern}"]
         return "\n".join([*lines, ending] if ending else lines)
-
-
-def _entrance(descriptor: int, path: Path) -> str:
-    """A name of the open folder that no symlink can be put in the place of, where the system has one."""
-    entrance = Path(f"/proc/self/fd/{descriptor}")
-    return str(entrance if entrance.exists() else path)

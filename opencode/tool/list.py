@@ -31,7 +31,7 @@ class List:
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()
         asked = arguments.parse(ListArguments, params)
-        workspace = Workspace(context.directory)
+        workspace = Workspace(context.directory, context.private)
         place = workspace.locate(asked.path or ".")
         entries = sorted(workspace.entries(place), key=lambda entry: (not entry.is_folder, entry.name))
         if not entries:

@@ -22,12 +22,16 @@ class FileChange:
 
 @dataclass(slots=True)
 class ToolContext:
-    """What one call may use. `output` takes live output; `changes` collects what the call did to files."""
+    """What one call may use. `output` takes live output; `changes` collects what the call did to files.
+
+    `directory` is absolute and resolved; `private` are folders and files that are closed to tools wherever they lie.
+    """
 
     directory: Path
     cancel: Cancel
     output: Callable[[str], None] = lambda _text: None
     changes: list[FileChange] = field(default_factory=list)
+    private: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

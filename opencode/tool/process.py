@@ -177,10 +177,11 @@ class Supervised(Process):
         environment: Mapping[str, str],
         cancel: Cancel,
         grace_s: float = 1.0,
+        sandboxed: bool = False,
     ) -> None:
         super().__init__(argv, directory=directory, environment=environment, cancel=cancel)
         self._grace_s = grace_s
-        self._order = supervisor.order(argv, environment, grace_s)
+        self._order = supervisor.order(argv, environment, grace_s, sandboxed=sandboxed)
         self._words = b""
         self._ends_by = math.inf
 

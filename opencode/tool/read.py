@@ -47,7 +47,7 @@ class Read:
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()
         asked = arguments.parse(ReadArguments, params)
-        workspace = Workspace(context.directory)
+        workspace = Workspace(context.directory, context.private)
         place = workspace.locate(asked.path)
         with workspace.stream(place) as stream:
             probe = stream.read(PROBE_BYTES)

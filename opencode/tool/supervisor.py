@@ -29,13 +29,27 @@ KILL_S = 5.0
 LAST_S = 60.0
 _SIZE_BYTES = 8
 _PR_SET_NAME = 15
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
+_CAPABILITY_VERSION = 0x20080522
+#: What root may in most containers: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
+#: net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap. None of them reads other processes' memory.
+_KEPT_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31})
 _NAME = b"opencode-bash"  # so that `pkill python` in a command does not end its supervisor
 
 
-def order(argv: Sequence[str], environment: Mapping[str, str], grace_s: float) -> bytes:
-    """What the server writes to standard input; arguments there are not seen by `ps` and `pkill -f`."""
-    fields = [f"{grace_s}", f"{len(argv)}", *argv, *(f"{name}={value}" for name, value in environment.items())]
+def order(argv: Sequence[str], environment: Mapping[str, str], grace_s: float, *, sandboxed: bool = False) -> bytes:
+    """What the server writes to standard input; arguments there are not seen by `ps` and `pkill -f`.
+
+    `sandboxed` says that the command is a sandbox's program, which takes all that is in it along when it ends.
+    """
+    fields = [
+        f"{grace_s}",
+        f"{int(sandboxed)}",
+        f"{len(argv)}",
+        *argv,
+        *(f"{name}={value}" for name, value in environment.items()),
+    ]
     if any("\0" in field for field in fields):
         raise ValueError("A command and its environment cannot hold a NUL.")
     packed = b"\0".join(map(os.fsencode, fields))
@@ -121,15 +135,24 @@ def _processes() -> Iterable[tuple[int, tuple[str, int, int, int]]]:
             yield int(name), (state.decode(), int(parent), int(group), int(session))
 
 
-def _adopt_orphans() -> bool:
-    """Whether orphaned descendants become children of this process."""
+def _prepare(*, sandboxed: bool) -> bool:
+    """Give up for good what a command has no need of; whether orphaned descendants become children of this process."""
     try:
         import ctypes  # noqa: PLC0415 - nothing for the server, which imports this module
 
-        prctl = ctypes.CDLL(None).prctl
+        libc = ctypes.CDLL(None)
+        prctl, capget, capset = libc.prctl, libc.capget, libc.capset
     except (ImportError, OSError, AttributeError):
         return False
     prctl(_PR_SET_NAME, _NAME, 0, 0, 0)
+    if not sandboxed:  # a sandbox needs more to set itself up, and then gives up all the more
+        for number in set(range(64)) - _KEPT_CAPABILITIES:
+            prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)  # where this may not be done, there is nothing to regain either
+        kept = sum(1 << number for number in _KEPT_CAPABILITIES)  # all in the lower half
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+        held = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; then their upper halves
+        if capget(header, held) == 0:
+            capset(header, (ctypes.c_uint32 * 6)(*(word & kept for word in held[:3])))
     return bool(prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
@@ -166,8 +189,9 @@ _IGNORED = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal
 class _Watch:
     """Over one command and all that it starts."""
 
-    def __init__(self, grace_s: float, *, adopting: bool) -> None:
+    def __init__(self, grace_s: float, *, sandboxed: bool, adopting: bool) -> None:
         self._grace_s = grace_s
+        self._sandboxed = sandboxed
         self._adopting = adopting
         self._command = 0
         self._exited = False
@@ -194,8 +218,12 @@ class _Watch:
         if self._wait_until_gone(0):
             return
         found = survivors(os.getpid(), self._command)
-        send([-self._command], signal.SIGTERM)
-        send([pid for pid, (_, group) in found.items() if group != self._command and pid > 0], signal.SIGTERM)
+        if self._sandboxed:
+            # The sandbox itself would end at once, and nothing in it could say its last words.
+            send([pid for pid in found if pid not in {self._command, -self._command}], signal.SIGTERM)
+        else:
+            send([-self._command], signal.SIGTERM)
+            send([pid for pid, (_, group) in found.items() if group != self._command and pid > 0], signal.SIGTERM)
         if self._wait_until_gone(self._grace_s):
             return
         started_at = new_at = time.monotonic()
@@ -258,13 +286,13 @@ def _tell(word: str, number: int) -> None:
 def main() -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    adopting = _adopt_orphans()
     fields = _read_order()
     if fields:
-        grace_s, count = float(fields[0]), int(fields[1])
-        pairs = (field.partition(b"=") for field in fields[2 + count :])
+        grace_s, sandboxed, count = float(fields[0]), fields[1] == b"1", int(fields[2])
+        pairs = (field.partition(b"=") for field in fields[3 + count :])
         environment = {name: value for name, _, value in pairs}
-        _Watch(grace_s, adopting=adopting).run(fields[2 : 2 + count], environment)
+        adopting = _prepare(sandboxed=sandboxed)
+        _Watch(grace_s, sandboxed=sandboxed, adopting=adopting).run(fields[3 : 3 + count], environment)
     os._exit(0)
 
 

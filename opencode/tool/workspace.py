@@ -7,7 +7,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,13 @@ from typing import BinaryIO
 
 from opencode.cancel import Cancel
 from opencode.errors import ToolError
+from opencode.openat import FILE, open_folder
 from opencode.tool.arguments import printable
 
 PATH_CHARS = 4096
 #: So many names of a folder are looked at for one that was perhaps meant.
 NAMES_COMPARED = 5000
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: opening a FIFO that was put in a file's place must not wait for its writer.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _REASONS = {
@@ -95,14 +93,16 @@ class Entry:
 
 
 class Workspace:
-    """Opens, lists and replaces files below one directory, and nothing elsewhere.
+    """Opens, lists and replaces files below one directory, and nothing elsewhere, nor what is private.
 
     A path is resolved first, so that symlinks which stay inside work. What is opened is then the resolved path, folder
-    by folder from the root and never through a symlink: one that is put there after the check leads nowhere.
+    by folder and never through a symlink: one that is put there after the check leads nowhere. `directory` itself is
+    absolute and resolved already, and is opened in the same way: no symlink can be put in its place, either.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.root = directory.resolve()
+    def __init__(self, directory: Path, private: Iterable[Path] = ()) -> None:
+        self.root = directory
+        self._private = {path.relative_to(directory).parts for path in private if path.is_relative_to(directory)}
 
     def locate(self, path: str) -> Place:
         """Where `path` is, whether or not there is something; ToolError when that is not inside."""
@@ -114,7 +114,15 @@ class Workspace:
             raise ToolError(f"{printable(path)} cannot be resolved: a symlink loops, or a name is too long.") from None
         if not real.is_relative_to(self.root):
             raise ToolError(f"{printable(path)} is outside the session's directory; only what is inside can be used.")
-        return Place(real.relative_to(self.root).parts)
+        place = Place(real.relative_to(self.root).parts)
+        if any(place.parts[: len(parts)] == parts for parts in self._private):
+            raise ToolError(f"{printable(path)} belongs to the server itself and is closed to tools.")
+        return place
+
+    def private_below(self, place: Place) -> list[str]:
+        """The paths below a folder that are closed to tools, relative to it."""
+        depth = len(place.parts)
+        return ["/".join(parts[depth:]) for parts in self._private if parts[:depth] == place.parts]
 
     @contextmanager
     def folder(self, place: Place) -> Iterator[int]:
@@ -131,6 +139,8 @@ class Workspace:
         found = []
         with self.folder(place) as folder, os.scandir(folder) as entries:
             for entry in entries:
+                if (*place.parts, entry.name) in self._private:
+                    continue
                 with suppress(FileNotFoundError):  # gone since
                     found.append(Entry(entry.name, entry.stat(follow_symlinks=False)))
         return found
@@ -201,17 +211,14 @@ class Workspace:
             os.close(descriptor)
 
     def _open_folder(self, parts: tuple[str, ...], *, create: bool = False) -> int:
-        folder = os.open(self.root, _FOLDER)
-        for part in parts:
+        try:
+            return open_folder(self.root, parts, create=create)
+        except (FileNotFoundError, NotADirectoryError):
             try:
-                if create:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=folder)
-                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-            finally:
-                os.close(folder)
-            folder = inner
-        return folder
+                os.close(open_folder(self.root))
+            except OSError:
+                raise ToolError("The session's directory does not exist any more, or was replaced.") from None
+            raise
 
     def _open_file(self, place: Place) -> int:
         if not place.parts:
@@ -220,7 +227,7 @@ class Workspace:
             name = place.parts[-1]
             # Asked before opening too: to open a device or a FIFO is to do something to it.
             _require_file(place, os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-            descriptor = os.open(name, _FILE, dir_fd=folder)
+            descriptor = os.open(name, FILE, dir_fd=folder)
         try:
             _require_file(place, os.fstat(descriptor).st_mode)
         except ToolError:

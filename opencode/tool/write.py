@@ -36,7 +36,7 @@ class Write:
         data = asked.content.encode()
         if len(data) > self._size_limit:
             raise ToolError(f"`content` has {len(data):,} bytes, over the limit of {self._size_limit:,}.")
-        workspace = Workspace(context.directory)
+        workspace = Workspace(context.directory, context.private)
         place = workspace.locate(asked.path)
         before = workspace.snapshot(place, size_limit=self._size_limit)
         if before and before.data == data:

@@ -1,11 +1,13 @@
 """What every tool promises, asked of all seven through the toolbox."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -232,14 +234,71 @@ def test_an_absolute_path_inside_is_taken(desk, name):
 
 
 @pytest.mark.parametrize("name", TAKE_A_PATH)
-def test_the_directory_may_itself_be_a_symlink(desk, tmp_path, name):
+def test_a_path_may_lead_in_by_a_symlink_from_outside(desk, tmp_path, name):
     (tmp_path / "door").symlink_to(desk.directory)
-    desk.directory = tmp_path / "door"
 
-    desk.works(name, **GOOD[name])
-    desk.works(
-        name, **GOOD[name] | {"path": f"{tmp_path}/door/sub/../{'sub' if name in TAKE_A_FOLDER else 'sub/b.txt'}"}
-    )
+    desk.works(name, **GOOD[name] | {"path": f"{tmp_path}/door/{GOOD[name]['path']}" if "path" in GOOD[name] else "."})
+
+
+@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("replaced", ["work", "above", "top"])
+def test_a_directory_that_a_symlink_has_replaced_is_not_worked_in(tmp_path, name, replaced):
+    # Given a directory, and beside it, or beside a folder above it, another of the same form
+    desk = Desk(tmp_path / "top" / "above" / "work")
+    desk.put("a.txt", "apple\n")
+    desk.put("sub/b.txt", "apple\n")
+    outside = shutil.copytree(tmp_path / "top", tmp_path / "other")
+    for file in (outside / "above" / "work").rglob("*.txt"):
+        file.write_text(f"{SECRET}\n")
+    before = {path: path.read_text() for path in outside.rglob("*.txt")}
+
+    # When it takes its place
+    there = next(path for path in (desk.directory, *desk.directory.parents) if path.name == replaced)
+    there.rename(tmp_path / "gone")
+    there.symlink_to(next(path for path in (outside, *outside.rglob("*")) if path.name in {replaced, "other"}
+                          and len(path.parts) == len(there.parts)))  # fmt: skip
+    assert (desk.directory / "a.txt").read_text() == f"{SECRET}\n"
+    message = desk.fails(name, **GOOD[name])
+
+    # Then
+    assert SECRET not in message
+    assert "outside the session's directory" in message or "was replaced" in message
+    assert {path: path.read_text() for path in outside.rglob("*.txt")} == before
+
+
+DIRECTORY_SWAPPER = """
+import os, sys
+print("ready", flush=True)
+while os.getppid() == int(sys.argv[1]):
+    os.rename("work", "kept"); os.rename("link", "work")
+    os.rename("work", "link"); os.rename("kept", "work")
+"""
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_directory_that_is_replaced_during_the_call_leads_nowhere(desk, tmp_path, name):
+    # Given a directory in whose place another process puts a symlink to the outside again and again
+    (tmp_path / "work-outside" / "sub").mkdir()
+    (tmp_path / "work-outside" / "sub" / "b.txt").write_text(f"{SECRET}\n")
+    (tmp_path / "link").symlink_to("work-outside")
+    params = GOOD[name] | ({"content": "new"} if name == "write" else {})
+    command = [sys.executable, "-c", DIRECTORY_SWAPPER, str(os.getpid())]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as swapper:
+        try:
+            swapper.stdout.readline()
+
+            # When
+            outcomes = []
+            deadline = time.monotonic() + 0.7
+            while time.monotonic() < deadline:
+                outcomes.append(desk.call(name, **params))
+        finally:
+            swapper.kill()
+
+    # Then
+    assert not any(SECRET in outcome.content or "fault" in outcome.content for outcome in outcomes)
+    assert sorted(path.name for path in (tmp_path / "work-outside").iterdir()) == ["a.txt", "sub"]
+    assert (tmp_path / "work-outside" / "a.txt").read_text() == f"{SECRET}\n"
 
 
 @pytest.mark.parametrize("name", TAKE_A_PATH)
@@ -330,6 +389,59 @@ def test_a_symlink_put_in_place_during_the_call_leads_nowhere(desk, tmp_path, na
     assert sorted(path.name for path in outside.iterdir()) == ["a.txt", "b.txt"]
     if name != "edit":  # finds its text only once
         assert any(not outcome.is_error for outcome in outcomes)
+
+
+# --- what is closed inside the directory ---
+
+
+@pytest.fixture
+def closed(desk):
+    """The server's data below the session's directory: a folder whose name is special in patterns, and one file."""
+    desk.put("home/da[t]a/store/b.txt", f"{SECRET}\n")
+    desk.put("home/note.txt", "apple\n")
+    desk.put("store.sqlite3", f"{SECRET}\n")
+    desk.private = (desk.directory / "home" / "da[t]a", desk.directory / "store.sqlite3")
+    return desk
+
+
+@pytest.mark.parametrize("name", TAKE_A_PATH)
+@pytest.mark.parametrize(
+    "path",
+    ["home/da[t]a", "home/da[t]a/store", "home/da[t]a/store/b.txt", "home/da[t]a/store/new.txt", "home/../home/da[t]a",
+     "store.sqlite3", "link/b.txt", "link"],
+)  # fmt: skip
+def test_what_is_the_servers_own_is_closed_to_tools(closed, name, path):
+    (closed.directory / "link").symlink_to("home/da[t]a/store")
+
+    message = closed.fails(name, **GOOD[name] | {"path": path})
+
+    assert "belongs to the server itself" in message
+    assert SECRET not in message
+    assert not (closed.directory / "home/da[t]a/store/new.txt").exists()
+
+
+@pytest.mark.parametrize("start", [None, "home"])
+@pytest.mark.parametrize("name", ["grep", "glob", "list"])
+def test_searches_from_above_leave_out_what_is_the_servers_own(closed, name, start):
+    given = {"grep": {"pattern": "apple"}, "glob": {"pattern": "**/*"}, "list": {}}[name]
+
+    content = closed.works(name, **given | ({"path": start} if start else {}))
+
+    assert SECRET not in content
+    assert "da[t]a" not in content
+    assert "store" not in content
+    assert ("note.txt" if start or name != "list" else "home/") in content
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/self/environ", "proc/self/environ", "/proc/self/root/proc/self/environ", "/proc"]
+)
+@pytest.mark.parametrize("name", TAKE_A_PATH)
+def test_the_servers_memory_is_closed_even_where_the_directory_is_the_root(tmp_path, name, path):
+    desk = Desk(Path("/"))
+    desk.private = (Path("/proc"),)
+
+    assert "belongs to the server itself" in desk.fails(name, **GOOD[name] | {"path": path})
 
 
 @pytest.mark.parametrize("name", ["list", "glob", "grep", "read", "bash"])

@@ -3,12 +3,13 @@ from dataclasses import replace
 
 from opencode.provider.port import AssistantMessage, ToolCall, ToolResult, UserMessage
 from opencode.records import Message
+from opencode.session.directories import Directories
 from opencode.session.prompt import conversation, system_prompt
 from tests.contracts.stored import NOW, a_session
 
 
 def prompt(directory, **values):
-    return system_prompt(a_session(directory=str(directory), **values))
+    return system_prompt(a_session(directory=str(directory), **values), Directories((directory,), directory))
 
 
 def message(role, content="", *parts, **values):

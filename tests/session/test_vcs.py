@@ -2,7 +2,14 @@ import subprocess
 
 import pytest
 
-from opencode.session.vcs import Repository, find
+from opencode.session import vcs
+from opencode.session.directories import Directories
+from opencode.session.vcs import Repository
+
+
+def find(directory, *roots):
+    """Within the roots; without any, the directory's own repository is one."""
+    return vcs.find(directory, Directories(roots or (directory,), directory))
 
 
 def git(directory, *arguments):
@@ -20,7 +27,7 @@ def repository(tmp_path):
 def test_a_repository_is_found_from_any_directory_in_it(repository):
     (repository / "a" / "b").mkdir(parents=True)
 
-    assert find(repository) == find(repository / "a" / "b") == Repository("git", "main")
+    assert find(repository) == find(repository / "a" / "b", repository) == Repository("git", "main")
 
 
 def test_a_branch_may_have_slashes(repository):
@@ -39,7 +46,7 @@ def test_a_worktree_has_its_own_branch(repository, tmp_path_factory):
     place = tmp_path_factory.mktemp("trees") / "tree"
     git(repository, "worktree", "add", "-b", "side", str(place))
 
-    assert find(place) == Repository("git", "side")
+    assert find(place, place, repository) == Repository("git", "side")
 
 
 def test_outside_a_repository_there_is_none(tmp_path):

@@ -41,9 +41,10 @@ class Desk:
         self.cancel = Cancel()
         self.live: list[str] = []
         self.changes: list[FileChange] = []
+        self.private: tuple[Path, ...] = ()
 
     def context(self) -> ToolContext:
-        return ToolContext(self.directory, self.cancel, self.live.append, self.changes)
+        return ToolContext(self.directory, self.cancel, self.live.append, self.changes, self.private)
 
     def call(self, name: str, /, **params) -> ToolOutcome:
         return self.toolbox.run(name, params, self.context())
