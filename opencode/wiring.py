@@ -15,6 +15,7 @@ from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider
 from opencode.provider.scripted import Scripted
 from opencode.records import Turn
+from opencode.session.budget import Budget, Ceiling
 from opencode.session.directories import Directories
 from opencode.session.log import EventLog
 from opencode.session.pen import Pen
@@ -99,8 +100,10 @@ def build_services(
     bus = MemoryBus()
     event_log = EventLog(store, bus)
     _warm(models)
-    work = _Work(settings, store, event_log, bus, models, toolbox)
-    runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)
+    budget = _budget(settings, store)
+    work = _Work(settings, store, event_log, bus, models, toolbox, budget)
+    times = {"turn_timeout_s": settings.turn_timeout_s, "lease_s": settings.lease_s}
+    runner = Runner(work, store, **times, max_turns=settings.max_turns if settings.rate_limit else None)
     turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
     sessions = SessionService(
         store=store,
@@ -112,7 +115,7 @@ def build_services(
         turns=turns,
         directories=directories,
         ceiling=settings.permission,
-        max_turns=settings.max_turns if settings.rate_limit else None,
+        budget=budget,
     )
     # This process owns the store, so that nobody else can be working on what is unfinished.
     turns.take_up_all(now=float("inf"))
@@ -131,6 +134,7 @@ class _Work:
     bus: MemoryBus
     models: ModelNames
     tools: Toolbox
+    budget: Budget
 
     def __call__(self, turn: Turn, cancel: Cancel) -> None:
         settings = self.settings
@@ -148,8 +152,14 @@ class _Work:
             pen=Pen(self.log, turn, draft),
             cancel=cancel,
             limits=Limits(settings.max_steps, settings.max_tokens, settings.turn_timeout_s),
+            budget=self.budget,
             start=start,
         ).run()
+
+
+def _budget(settings: Settings, store: Store) -> Budget:
+    session = Ceiling(settings.session_budget_tokens, settings.session_budget_seconds)
+    return Budget(store, session=session, owner=Ceiling(settings.budget_tokens, settings.budget_seconds))
 
 
 def _warm(models: ModelNames) -> None:

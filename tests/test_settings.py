@@ -225,7 +225,8 @@ TOML_REFUSED = {
     *("permission", "directory", "public_url", "trusted_proxies", "rate_limit", "data_dir", "database_url", "script"),
     *("anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"),
     *("rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"),
-    "shared_shell",
+    *("shared_shell", "rate_limit_max_keys", "body_timeout_s"),
+    *("budget_tokens", "budget_seconds", "session_budget_tokens", "session_budget_seconds"),
 }
 
 

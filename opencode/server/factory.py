@@ -13,6 +13,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from opencode.errors import Unauthorized
 from opencode.server import api, errors, health, logs, messages, openapi, tui
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
@@ -60,6 +61,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     _guard_requests(app, guard)
     limits = Limits(app, settings)
     app.extensions["opencode-limits"] = limits
+    services.sessions.session_creating.connect(limits.count_session)
     _register(app, limits)
     if settings.cors_origins:
         _allow_origins(app, settings, guard)
@@ -109,7 +111,12 @@ def _guard_requests(app: Flask, guard: Guard) -> None:
             raise request.routing_exception
         if request.method == "OPTIONS" or (contract is not None and contract.scope is None):
             return
-        g.caller = guard.authenticate(request.headers.get("Authorization"))
+        try:
+            g.caller = guard.authenticate(request.headers.get("Authorization"))
+        except Unauthorized:
+            if request.headers.get("Authorization"):
+                app.extensions["opencode-limits"].wrong_token()
+            raise
         check_scope(g.caller, contract.scope if contract is not None and contract.scope is not None else "write")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from opencode.cancel import Cancel
-from opencode.errors import StaleAttempt, StoreError, Unavailable
+from opencode.errors import RateLimitExceeded, StaleAttempt, StoreError, Unavailable
 from opencode.records import Turn
 from opencode.session.turn import HANDED_BACK, OUT_OF_TIME
 from opencode.storage.port import TurnStore
@@ -31,13 +31,20 @@ class Runner:
     """Runs each turn in a thread of its own (a greenlet where the process is patched)."""
 
     def __init__(
-        self, work: Callable[[Turn, Cancel], object], store: TurnStore, *, turn_timeout_s: float, lease_s: float
+        self,
+        work: Callable[[Turn, Cancel], object],
+        store: TurnStore,
+        *,
+        turn_timeout_s: float,
+        lease_s: float,
+        max_turns: int | None = None,
     ) -> None:
-        """`work` carries out one turn and ends its log."""
+        """`work` carries out one turn and ends its log; `max_turns` is how many an owner may have running."""
         self._work = work
         self._store = store
         self._timeout_s = turn_timeout_s
         self.lease_s = lease_s
+        self._max_turns = max_turns
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._stopping = threading.Event()
@@ -61,9 +68,30 @@ class Runner:
         """Until when a turn that is taken now belongs to this process."""
         return time.time() + self.lease_s
 
-    def reserve(self, turn: Turn) -> None:
-        """Make room for a turn that is about to be stored, so that an abort finds it from its first event on."""
+    def check_room(self, owner: str) -> None:
+        """Raise `RateLimitExceeded` where the owner has as many running turns as the settings allow."""
+        if self._max_turns is not None and self.count(owner) >= self._max_turns:
+            raise self._full()
+
+    def _full(self) -> RateLimitExceeded:
+        return RateLimitExceeded(
+            f"{self._max_turns} turns are running already (OPENCODE_MAX_TURNS): wait for one to end.",
+            headers={
+                "Retry-After": "5",
+                "RateLimit-Limit": str(self._max_turns),
+                "RateLimit-Remaining": "0",
+                "RateLimit-Reset": "5",
+            },
+        )
+
+    def reserve(self, turn: Turn, *, new: bool = False) -> None:
+        """Make room for a turn that is about to be stored, so that an abort finds it from its first event on.
+
+        A new one counts here, where no other can come in between; what was accepted before is not refused.
+        """
         with self._lock:
+            if new and self._max_turns is not None and self._count(turn.owner) >= self._max_turns:
+                raise self._full()
             self._running[turn.id] = _Running(turn, time.monotonic() + self._timeout_s)
 
     def release(self, turn: Turn) -> None:
@@ -123,7 +151,10 @@ class Runner:
     def count(self, owner: str | None = None) -> int:
         """Turns that run now, of one owner or of everyone."""
         with self._lock:
-            return sum(owner in {None, running.turn.owner} for running in self._running.values())
+            return self._count(owner)
+
+    def _count(self, owner: str | None) -> int:
+        return sum(owner in {None, running.turn.owner} for running in self._running.values())
 
     def stop(self, timeout_s: float, waiting: Collection[str] = ()) -> None:
         """Take no more turns; give the running ones `timeout_s` seconds, then hand them back to the store.

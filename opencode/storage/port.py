@@ -11,7 +11,7 @@ from typing import Protocol
 from opencode.changes import Change
 from opencode.errors import OpenCodeError
 from opencode.frames import Body
-from opencode.records import Message, Page, Permission, RememberedKey, Session, Turn
+from opencode.records import Message, Page, Permission, RememberedKey, Session, Spending, Turn
 
 
 @dataclass(slots=True)
@@ -120,6 +120,13 @@ class TurnStore(Protocol):
         """Still working on these."""
 
 
+class SpendingStore(Protocol):
+    """What turns have spent, as far as it is stored: up to the last step of those that run."""
+
+    def spent(self, owner: str, session_id: str) -> tuple[Spending, Spending]:
+        """What the session has spent, and what its owner has in all, deleted sessions included."""
+
+
 class KeyStore(Protocol):
     """Idempotency keys (API section 3); kept for 24 hours."""
 
@@ -143,7 +150,7 @@ class PermissionStore(Protocol):
         """The request for this very call, where one was made before."""
 
 
-class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, Protocol):
+class Store(EventStore, SessionStore, MessageStore, TurnStore, SpendingStore, KeyStore, PermissionStore, Protocol):
     """The whole store, as one adapter provides it."""
 
     def check(self) -> None:
