@@ -69,7 +69,7 @@ class PutParts:
 
 @dataclass(frozen=True, slots=True)
 class FoldMessage:
-    """The text of the running turn's message as it stands, and the tokens spent so far."""
+    """The text of the running turn's message as it stands, and what was spent so far; the session and owner pay it."""
 
     turn_id: str
     message_id: str
@@ -85,7 +85,7 @@ class SetTurnState:
 
 @dataclass(frozen=True, slots=True)
 class EndTurn:
-    """End a turn; adds its usage to the session's."""
+    """End a turn; what it has spent since its last step is added to the session's and the owner's."""
 
     turn_id: str
     message_id: str

@@ -31,6 +31,14 @@ class Usage:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What an owner or a session has spent: tokens in and out, and the milliseconds of its turns."""
+
+    tokens: int = 0
+    turn_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """`model` is the name as it was given; `resolved_model` is `provider/model`."""

@@ -22,21 +22,44 @@ _CONFIG_FILE = "opencode.toml"
 #: What `opencode.toml` in the served directory may not set: the agent itself can write that file.
 NOT_FROM_PROJECT = frozenset(
     {
-        "host",
-        "directory",
-        "project_roots",
+        "allowed_hosts",
+        "anthropic_api_key",
+        "anthropic_base_url",
+        "auth",
+        "auth_tokens",
+        "body_timeout_s",
+        "budget_seconds",
+        "budget_tokens",
+        "cors_credentials",
+        "cors_origins",
         "data_dir",
         "database_url",
-        "script",
+        "directory",
+        "host",
+        "max_body_bytes",
+        "max_steps",
+        "max_streams",
+        "max_tokens",
+        "max_turns",
+        "openai_api_key",
+        "openai_base_url",
         "permission",
+        "project_roots",
+        "public_url",
         "rate_limit",
+        "rate_limit_max_keys",
+        "rate_limit_max_requests",
+        "rate_limit_max_sessions",
+        "sandbox",
+        "sandbox_network",
+        "sandbox_readable",
+        "script",
         "secret_key",
+        "session_budget_seconds",
+        "session_budget_tokens",
         "shared_shell",
+        "trusted_proxies",
     }
-    | {"sandbox", "sandbox_network", "sandbox_readable"}
-    | {"auth", "auth_tokens", "allowed_hosts", "public_url", "trusted_proxies", "cors_origins", "cors_credentials"}
-    | {"anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"}
-    | {"rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"}
 )
 
 
@@ -132,12 +155,18 @@ class Settings(BaseModel):
     rate_limit_max_sessions: int = _env(
         "OPENCODE_RATE_LIMIT_MAX_SESSIONS", 10, "sessions created a window", "a whole number", gt=0
     )
+    rate_limit_max_keys: int = _env(
+        "OPENCODE_RATE_LIMIT_MAX_KEYS", 2000, "keys typed a window, by owner and by address", "a whole number", gt=0
+    )
     rate_limit_window_ms: int = _env(
         "OPENCODE_RATE_LIMIT_WINDOW_MS", 60_000, "length of the window", "milliseconds, whole seconds", ge=1000
     )
     max_streams: int = _env("OPENCODE_MAX_STREAMS", 100, "open streams an owner", "a whole number", gt=0)
     max_turns: int = _env("OPENCODE_MAX_TURNS", 20, "running turns an owner", "a whole number", gt=0)
     max_body_bytes: int = _env("OPENCODE_MAX_BODY_BYTES", 1_000_000, "largest body of a request", "bytes", ge=1024)
+    body_timeout_s: float = _env(
+        "OPENCODE_BODY_TIMEOUT_S", 30.0, "how long the body of a request may take to come", "seconds", gt=0
+    )
     shared_shell: Switch = _env(
         "OPENCODE_SHARED_SHELL",
         False,
@@ -163,6 +192,18 @@ class Settings(BaseModel):
     max_steps: int = _env("OPENCODE_MAX_STEPS", 100, "calls of the model in a turn", "a whole number", gt=0)
     max_tokens: int = _env("OPENCODE_MAX_TOKENS", 5_000_000, "tokens in a turn, in and out", "a whole number", gt=0)
     turn_timeout_s: float = _env("OPENCODE_TURN_TIMEOUT_S", 3600.0, "seconds of a turn", "seconds", gt=0)
+    budget_tokens: int | None = _env(
+        "OPENCODE_BUDGET_TOKENS", None, "tokens that an owner may spend in all, in and out", "a whole number", gt=0
+    )
+    budget_seconds: float | None = _env(
+        "OPENCODE_BUDGET_SECONDS", None, "seconds that an owner's turns may take in all", "seconds", gt=0
+    )
+    session_budget_tokens: int | None = _env(
+        "OPENCODE_SESSION_BUDGET_TOKENS", None, "tokens that a session may spend, in and out", "a whole number", gt=0
+    )
+    session_budget_seconds: float | None = _env(
+        "OPENCODE_SESSION_BUDGET_SECONDS", None, "seconds that a session's turns may take", "seconds", gt=0
+    )
     lease_s: float = _env(
         "OPENCODE_LEASE_S", 15.0, "how long a turn's owner may be silent before another takes over", "seconds", gt=0
     )

@@ -16,6 +16,7 @@ from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider
 from opencode.provider.scripted import Scripted
 from opencode.records import Turn
+from opencode.session.budget import Budget, Ceiling
 from opencode.session.directories import Directories
 from opencode.session.log import EventLog
 from opencode.session.pen import Pen
@@ -103,8 +104,15 @@ def build_services(
     bus = MemoryBus()
     event_log = EventLog(store, bus)
     _warm(models)
-    work = _Work(settings, store, event_log, bus, models, toolbox, directories)
-    runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)
+    budget = _budget(settings, store)
+    work = _Work(settings, store, event_log, bus, models, toolbox, directories, budget)
+    runner = Runner(
+        work,
+        store,
+        turn_timeout_s=settings.turn_timeout_s,
+        lease_s=settings.lease_s,
+        max_turns=settings.max_turns if settings.rate_limit else None,
+    )
     turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
     sessions = SessionService(
         store=store,
@@ -116,7 +124,7 @@ def build_services(
         turns=turns,
         directories=directories,
         ceiling=settings.permission,
-        max_turns=settings.max_turns if settings.rate_limit else None,
+        budget=budget,
     )
     # This process owns the store, so that nobody else can be working on what is unfinished.
     turns.take_up_all(now=float("inf"))
@@ -149,6 +157,7 @@ class _Work:
     models: ModelNames
     tools: Toolbox
     directories: Directories
+    budget: Budget
 
     def __call__(self, turn: Turn, cancel: Cancel, pause: Pause) -> None:
         settings = self.settings
@@ -167,8 +176,14 @@ class _Work:
             pen=Pen(self.log, turn, draft),
             cancel=cancel,
             limits=Limits(settings.max_steps, settings.max_tokens, settings.turn_timeout_s),
+            budget=self.budget,
             start=start,
         ).run()
+
+
+def _budget(settings: Settings, store: Store) -> Budget:
+    session = Ceiling(settings.session_budget_tokens, settings.session_budget_seconds)
+    return Budget(store, session=session, owner=Ceiling(settings.budget_tokens, settings.budget_seconds))
 
 
 def _warm(models: ModelNames) -> None:

@@ -248,6 +248,8 @@ TOML_REFUSED = {
     *("rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"),
     *("shared_shell", "secret_key"),
     *("shared_shell", "sandbox", "sandbox_network", "sandbox_readable"),
+    *("shared_shell", "rate_limit_max_keys", "body_timeout_s"),
+    *("budget_tokens", "budget_seconds", "session_budget_tokens", "session_budget_seconds"),
 }
 
 

@@ -3,7 +3,7 @@
 from flask import Blueprint
 
 from opencode.server import schemas, views
-from opencode.server.context import idempotency_key, limits, owner, services, sessions
+from opencode.server.context import idempotency_key, owner, services, sessions
 from opencode.server.routes import route
 
 api = Blueprint("api", __name__, url_prefix="/api")
@@ -16,7 +16,6 @@ _KEYED = ("IDEMPOTENCY_CONFLICT",)
     summary="Create a session", body=schemas.CreateSession, answer=schemas.SessionCreated, codes=_KEYED, scope="write"
 )
 def create_session(body: schemas.CreateSession) -> schemas.SessionCreated:
-    limits().count_session()
     session = sessions().create(
         owner(),
         model=body.model,
@@ -40,7 +39,8 @@ def list_sessions(query: schemas.ListQuery) -> schemas.SessionList:
 @api.get("/session/<session_id>")
 @route(summary="A session with its messages", query=schemas.PageQuery, answer=schemas.SessionDetail)
 def get_session(session_id: str, query: schemas.PageQuery) -> schemas.SessionDetail:
-    return views.detail(*sessions().snapshot(owner(), session_id, limit=query.limit, before=query.before))
+    found = sessions().snapshot(owner(), session_id, limit=query.limit, before=query.before)
+    return views.detail(*found, sessions().budget)
 
 
 @api.patch("/session/<session_id>")
@@ -65,7 +65,6 @@ def delete_session(session_id: str) -> schemas.Success:
     scope="write",
 )
 def fork_session(session_id: str, body: schemas.Fork) -> schemas.SessionCreated:
-    limits().count_session()
     return views.created(sessions().fork(owner(), session_id, message_id=body.message_id, key=idempotency_key()))
 
 

@@ -15,6 +15,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from opencode.errors import Unauthorized
 from opencode.server import api, errors, health, logs, messages, openapi, sign_in, tui
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
@@ -88,6 +89,7 @@ def _assembled(services: Services, auth_handler: AuthHandler | None, clock: Call
     _guard_requests(app, guard, authenticator)
     limits = Limits(app, settings)
     app.extensions["opencode-limits"] = limits
+    services.sessions.session_creating.connect(limits.count_session)
     _register(app, limits)
     if settings.cors_origins:
         _allow_origins(app, settings)
@@ -151,7 +153,13 @@ def _guard_requests(app: Flask, guard: Guard, authenticator: Authenticator) -> N
             raise request.routing_exception
         if request.method == "OPTIONS" or (contract is not None and contract.scope is None):
             return
-        g.caller = authenticator.caller(sign_in.shown())
+        shown = sign_in.shown()
+        try:
+            g.caller = authenticator.caller(shown)
+        except Unauthorized:
+            if shown.authorization or shown.ticket or shown.cookies:
+                app.extensions["opencode-limits"].wrong_token()
+            raise
         check_scope(g.caller, contract.scope if contract is not None and contract.scope is not None else "write")
 
 

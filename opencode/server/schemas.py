@@ -174,6 +174,20 @@ class Message(BaseModel):
     parts: list[dict[str, Any]]
 
 
+class Budget(BaseModel):
+    """What is spent, up to the last step of a running turn, and the ceiling; null: none is set."""
+
+    tokens: int
+    max_tokens: int | None
+    seconds: float
+    max_seconds: float | None
+
+
+class Budgets(BaseModel):
+    session: Budget
+    owner: Budget = Field(description="all sessions of the owner, deleted ones included")
+
+
 class SessionDetail(BaseModel):
     id: str
     created_at: str
@@ -188,6 +202,7 @@ class SessionDetail(BaseModel):
     message_count: int
     status: Literal["idle", "running", "waiting"]
     usage: Usage
+    budget: Budgets
     seq: int = Field(description="follow with ?after=<seq>, and nothing is missed or doubled")
     messages: list[Message]
     has_older: bool = Field(description="page back with ?before=<id of the first message>")

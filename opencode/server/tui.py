@@ -43,9 +43,7 @@ def follow_screen(query: schemas.ScreenFollowQuery) -> Response:
 def type_on_screen(body: schemas.TuiInput, query: schemas.ScreenQuery) -> schemas.Success:
     _check_fields(body)
     screen = services().screens.get(owner(), query.tui)
-    terminal = TerminalInput(
-        sessions(), services().screens, limits().count_session, lambda: check_scope(g.caller, "approve")
-    )
+    terminal = TerminalInput(sessions(), services().screens, lambda: check_scope(g.caller, "approve"))
     if body.key is not None:
         terminal.press(screen, body.key)
     elif body.text is not None:

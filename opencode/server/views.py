@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from opencode.records import Message, ModelInfo, Page, Session, Turn, Usage
+from opencode.records import Message, ModelInfo, Page, Session, Spending, Turn, Usage
 from opencode.server import schemas
 from opencode.session import vcs
+from opencode.session.budget import Budget, Ceiling
 from opencode.session.directories import Directories, project_id
 
 
@@ -36,7 +37,8 @@ def session_list(page: Page) -> schemas.SessionList:
     return schemas.SessionList(sessions=summaries, next_cursor=page.next_cursor)
 
 
-def detail(session: Session, messages: list[Message], has_older: bool) -> schemas.SessionDetail:
+def detail(session: Session, messages: list[Message], has_older: bool, budget: Budget) -> schemas.SessionDetail:
+    by_session, by_owner = budget.spent(session)
     return schemas.SessionDetail(
         id=session.id,
         created_at=session.created_at,
@@ -51,6 +53,7 @@ def detail(session: Session, messages: list[Message], has_older: bool) -> schema
         message_count=session.message_count,
         status=session.status,
         usage=_usage(session.usage),
+        budget=schemas.Budgets(session=_budget(by_session, budget.session), owner=_budget(by_owner, budget.owner)),
         seq=session.folded_seq,
         messages=[message(own) for own in messages],
         has_older=has_older,
@@ -59,6 +62,12 @@ def detail(session: Session, messages: list[Message], has_older: bool) -> schema
 
 def _usage(spent: Usage) -> schemas.Usage:
     return schemas.Usage(input=spent.input, output=spent.output, cached=spent.cached, turn_ms=spent.turn_ms)
+
+
+def _budget(spent: Spending, ceiling: Ceiling) -> schemas.Budget:
+    return schemas.Budget(
+        tokens=spent.tokens, max_tokens=ceiling.tokens, seconds=spent.turn_ms / 1000, max_seconds=ceiling.seconds
+    )
 
 
 def message(stored: Message) -> schemas.Message:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from opencode.cancel import Cancel
-from opencode.errors import StaleAttempt, StoreError, Unavailable
+from opencode.errors import RateLimitExceeded, StaleAttempt, StoreError, Unavailable
 from opencode.records import Turn
 from opencode.session.turn import HANDED_BACK, OUT_OF_TIME
 from opencode.storage.port import TurnStore
@@ -55,17 +55,19 @@ class Runner:
         *,
         turn_timeout_s: float,
         lease_s: float,
+        max_turns: int | None = None,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`work` carries out one turn and ends its log; it enters its `Pause` while it waits for a person.
 
-        `seconds` is the clock that the turns' limit is kept by.
+        `max_turns` is how many an owner may have running; `seconds` is the clock that the turns' limit is kept by.
         """
         self._work = work
         self._store = store
         self._timeout_s = turn_timeout_s
         self._seconds = seconds
         self.lease_s = lease_s
+        self._max_turns = max_turns
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._stopping = threading.Event()
@@ -89,18 +91,39 @@ class Runner:
         """Until when a turn that is taken now belongs to this process."""
         return time.time() + self.lease_s
 
-    def reserve(self, turn: Turn) -> None:
+    def _new(self, turn: Turn) -> _Running:
+        return _Running(turn, self._seconds, self._seconds() + self._timeout_s)
+
+    def check_room(self, owner: str) -> None:
+        """Raise `RateLimitExceeded` where the owner has as many running turns as the settings allow."""
+        if self._max_turns is not None and self.count(owner) >= self._max_turns:
+            raise self._full()
+
+    def _full(self) -> RateLimitExceeded:
+        return RateLimitExceeded(
+            f"{self._max_turns} turns are running already (OPENCODE_MAX_TURNS): wait for one to end.",
+            headers={
+                "Retry-After": "5",
+                "RateLimit-Limit": str(self._max_turns),
+                "RateLimit-Remaining": "0",
+                "RateLimit-Reset": "5",
+            },
+        )
+
+    def reserve(self, turn: Turn, *, new: bool = False) -> None:
         """Make room for a turn that is about to be stored, so that an abort finds it from its first event on.
+
+        A new one counts here, where no other can come in between; what was accepted before is not refused.
 
         Raises:
             Unavailable: the server stops.
+            RateLimitExceeded: as `check_room`.
         """
         with self._lock:
             self.check_open()
+            if new and self._max_turns is not None and self._count(turn.owner) >= self._max_turns:
+                raise self._full()
             self._running[turn.id] = self._new(turn)
-
-    def _new(self, turn: Turn) -> _Running:
-        return _Running(turn, self._seconds, self._seconds() + self._timeout_s)
 
     def release(self, turn: Turn) -> None:
         """It was not stored after all."""
@@ -169,7 +192,10 @@ class Runner:
     def count(self, owner: str | None = None) -> int:
         """Turns that run now, of one owner or of everyone."""
         with self._lock:
-            return sum(owner in {None, running.turn.owner} for running in self._running.values())
+            return self._count(owner)
+
+    def _count(self, owner: str | None) -> int:
+        return sum(owner in {None, running.turn.owner} for running in self._running.values())
 
     def stop(self, timeout_s: float, waiting: Collection[str] = ()) -> None:
         """Take no more turns; give the running ones `timeout_s` seconds, then hand them back to the store.

@@ -9,11 +9,12 @@ from blinker import Signal
 from opencode.bus.port import Bus
 from opencode.changes import ForgetAlways, PutMessages, UpdateSession
 from opencode.clock import timestamp
-from opencode.errors import InvalidRequest, KeyTaken, NotFound, PermissionAnswered, RateLimitExceeded, SessionNotFound
+from opencode.errors import InvalidRequest, KeyTaken, NotFound, PermissionAnswered, SessionNotFound
 from opencode.ids import new_id
 from opencode.provider.port import Models
 from opencode.records import Message, Page, Session, Turn
 from opencode.session import diff, fork, permission
+from opencode.session.budget import Budget
 from opencode.session.directories import Directories
 from opencode.session.events import SessionUpdated
 from opencode.session.log import EventLog, from_start
@@ -42,7 +43,9 @@ class SessionService:
     turns: Turns
     directories: Directories
     ceiling: Mapping[str, str]
-    max_turns: int | None
+    budget: Budget
+    #: Sent with the owner before a session is made, by whatever way; a receiver that raises prevents it.
+    session_creating: Signal = field(default_factory=Signal)
     #: Sent with the session; receivers must not raise.
     session_created: Signal = field(default_factory=Signal)
     session_deleted: Signal = field(default_factory=Signal)
@@ -79,6 +82,7 @@ class SessionService:
             permission=self._rules(rules or {}),
             created_at=timestamp(),
         )
+        self.session_creating.send(self, owner=owner)
         try:
             self.store.create(session, key.remembered(owner, session.id) if key else None)
         except KeyTaken:
@@ -105,6 +109,7 @@ class SessionService:
         forked = fork.copy(source, messages, message_id)
         event = forked.event(source.id)
         first = Append(forked.session.id, [event.body()], (PutMessages(forked.messages),), folds=True)
+        self.session_creating.send(self, owner=owner)
         try:
             self.store.create(forked.session, key.remembered(owner, forked.session.id) if key else None, first)
         except KeyTaken:
@@ -189,11 +194,7 @@ class SessionService:
         session = self.store.get(owner, session_id)
         if key is not None and (known := self.turns.known(session, key)):
             return known
-        if self.max_turns is not None and self.runner.count(owner) >= self.max_turns:
-            raise RateLimitExceeded(
-                f"{self.max_turns} turns are running already (OPENCODE_MAX_TURNS): wait for one to end.",
-                headers={"Retry-After": "5"},
-            )
+        self.runner.check_room(owner)
         resolved = session.resolved_model if model is None else str(self.models.resolve(model))
         return self.turns.start(session, content, resolved, when_busy=when_busy, key=key)
 

@@ -62,13 +62,11 @@ class Command:
 class TerminalInput:
     """Carries out what one caller types. What is refused is shown on the screen too, as a `toast`.
 
-    `count_session` and `check_approve` are called before a session is made and before a permission request is
-    answered; they raise where the caller may not.
+    `check_approve` is called before a permission request is answered; it raises where the caller may not.
     """
 
     sessions: SessionService
     screens: Screens
-    count_session: Callable[[], None]
     check_approve: Callable[[], None]
 
     def press(self, screen: Screen, key: str) -> None:
@@ -125,7 +123,6 @@ class TerminalInput:
         self._edit(screen, LineEditor.sent)
 
     def _new(self, screen: Screen, model: str | None) -> str:
-        self.count_session()
         session = self.sessions.create(screen.owner, model=model or screen.model)
         self.screens.select(screen, session.id)
         return session.id

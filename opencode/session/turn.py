@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from opencode.provider.port import Message, ModelRequest, Provider, ToolSpec
 from opencode.records import Session, Turn, Usage
 from opencode.session import events
 from opencode.session.asking import Answer, Asking
+from opencode.session.budget import Budget
 from opencode.session.diff import TOO_LARGE
 from opencode.session.directories import Directories
 from opencode.session.pen import Draft, Pen
@@ -62,7 +63,9 @@ class TurnLoop:
     pen: Pen
     cancel: Cancel
     limits: Limits
+    budget: Budget
     start: Start = field(default_factory=Start)
+    _started: float = field(default_factory=time.monotonic, init=False)
 
     def run(self) -> Status | None:
         """Work until the end, whatever comes; None where the turn was handed back instead, to go on later.
@@ -70,7 +73,6 @@ class TurnLoop:
         Raises:
             StoreError: the end could not be stored; `StaleAttempt` where another attempt has taken over.
         """
-        started = time.monotonic()
         error: TurnError | None = None
         try:
             self._loop()
@@ -89,8 +91,12 @@ class TurnLoop:
         except Exception:  # a fault of ours must still end the turn, visibly
             log.exception("turn %s failed by a fault of the server", self.turn.id)
             status, error = "failed", TurnError("A fault of the server ended the turn.", code="TURN_INTERRUPTED")
-        self._end(status, error, int((time.monotonic() - started) * 1000))
+        self._end(status, error)
         return status
+
+    def _turn_ms(self) -> int:
+        """What the turn has taken, earlier attempts as far as they were stored."""
+        return self.turn.usage.turn_ms + int((time.monotonic() - self._started) * 1000)
 
     def _loop(self) -> None:
         missing = self.provider.missing()
@@ -125,6 +131,7 @@ class TurnLoop:
             raise self._limit("OPENCODE_MAX_STEPS", f"{self.limits.steps} steps")
         if self.pen.draft.usage.tokens >= self.limits.tokens:
             raise self._limit("OPENCODE_MAX_TOKENS", f"{self.limits.tokens} tokens")
+        self.budget.check(self.session, self._turn_ms() - self.pen.draft.usage.turn_ms)
 
     def _unfinished(self) -> list[dict[str, Any]]:
         return [part for part in self.pen.draft.parts if part["status"] in UNFINISHED]
@@ -139,7 +146,7 @@ class TurnLoop:
     def _store_answer(self, answer: Answer, step: int) -> list[dict[str, Any]]:
         """Store the step whole, before the first of its calls runs: from here it can be taken up again."""
         draft = self.pen.draft
-        draft.usage = draft.usage.plus(answer.usage)
+        draft.usage = replace(draft.usage.plus(answer.usage), turn_ms=self._turn_ms())
         for kind, content in answer.said:
             draft.add({"type": kind, "step": step, "content": content, "status": "completed"})
         parts = [
@@ -222,10 +229,9 @@ class TurnLoop:
     def _limit(self, setting: str, what: str) -> TurnError:
         return TurnError(f"The turn was stopped at its limit of {what} ({setting}).", code="LIMIT_REACHED")
 
-    def _end(self, status: Status, error: TurnError | None, duration_ms: int) -> None:
+    def _end(self, status: Status, error: TurnError | None) -> None:
         bodies: list[Any] = [self._result(part, NOT_RUN) for part in self._unfinished()]
-        spent = self.pen.draft.usage
-        usage = Usage(spent.input, spent.output, spent.cached, duration_ms)
+        usage = self.pen.draft.usage = replace(self.pen.draft.usage, turn_ms=self._turn_ms())
         if error is not None:
             bodies.append(events.Error(turn_id=self.turn.id, message=error.message, code=error.code))
         bodies.append(lambda seq: done(self.turn, status, usage, seq))

@@ -113,14 +113,14 @@ class Turns:
         changes = (*remember, StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()))
         if not session.title:
             changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
-        return self._launch(turn, changes)
+        return self._launch(turn, changes, new=True)
 
-    def _launch(self, turn: Turn, changes: tuple[Any, ...]) -> Turn:
+    def _launch(self, turn: Turn, changes: tuple[Any, ...], *, new: bool = False) -> Turn:
         """Store the turn's first event with its changes, and set it running."""
         # Taken before the first event and held while the turn runs: its followers find the events in memory, even where
         # the session is deleted under them.
         tail = self._log.tail(turn.session_id)
-        self._runner.reserve(turn)
+        self._runner.reserve(turn, new=new)
         try:
             committed = self._log.append(Append(turn.session_id, [_turn_start(turn).body()], changes, folds=True))
         except BaseException:

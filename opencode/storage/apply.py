@@ -12,14 +12,15 @@ from sqlalchemy.engine import Connection
 from opencode import changes
 from opencode.clock import timestamp
 from opencode.errors import KeyTaken, SessionBusy, SessionNotFound, StaleAttempt
-from opencode.records import ACTIVE_STATES, WORKED_ON_STATES, Message, RememberedKey, Turn
+from opencode.records import ACTIVE_STATES, WORKED_ON_STATES, Message, RememberedKey, Turn, Usage
 from opencode.storage import port
-from opencode.storage.schema import file_changes, idempotency, messages, parts, permissions, sessions, turns
+from opencode.storage.schema import file_changes, idempotency, messages, parts, permissions, sessions, spending, turns
 
 #: Turns that may wait in one session (API section 3).
 _QUEUE = 20
 #: How long an idempotency key is kept (API section 3).
 KEY_LIFE_S = 24 * 3600.0
+_SPENT = ("input", "output", "cached", "turn_ms")
 _other_turns = turns.alias()
 
 
@@ -180,11 +181,33 @@ def _fold_message(connection: Connection, change: changes.FoldMessage, _committe
     connection.execute(
         messages.update().where(messages.c.id == change.message_id).values(content=change.content, tokens=usage.tokens)
     )
+    _spend(connection, change.turn_id, usage)
+
+
+def _spend(connection: Connection, turn_id: str, usage: Usage) -> None:
+    """Bring the turn to `usage`, and its session and owner by the difference: step by step, for a crash loses the rest.
+
+    The owner's own row outlives the session: deleting gives nothing back.
+    """
+    row = connection.execute(
+        sa.select(turns.c.session_id, turns.c.owner, *(turns.c[name] for name in _SPENT)).where(turns.c.id == turn_id)
+    ).one()
+    now = {name: getattr(usage, name) for name in _SPENT}
+    more = {name: value - row._mapping[name] for name, value in now.items()}  # noqa: SLF001 - SQLAlchemy's public name
+    if not any(more.values()):
+        return
+    connection.execute(turns.update().where(turns.c.id == turn_id).values(**now))
     connection.execute(
-        turns.update()
-        .where(turns.c.id == change.turn_id)
-        .values(input=usage.input, output=usage.output, cached=usage.cached)
+        sessions.update()
+        .where(sessions.c.id == row.session_id)
+        .values(**{name: sessions.c[name] + value for name, value in more.items()})
     )
+    statement = _upsert(connection, spending)
+    added = {"tokens": more["input"] + more["output"], "turn_ms": more["turn_ms"]}
+    statement = statement.on_conflict_do_update(
+        index_elements=["owner"], set_={name: spending.c[name] + statement.excluded[name] for name in added}
+    )
+    connection.execute(statement, {"owner": row.owner, **added})
 
 
 def _set_turn_state(connection: Connection, change: changes.SetTurnState, _committed: port.Committed) -> None:
@@ -193,11 +216,11 @@ def _set_turn_state(connection: Connection, change: changes.SetTurnState, _commi
 
 def _end_turn(connection: Connection, change: changes.EndTurn, committed: port.Committed) -> None:
     usage, now = change.usage, timestamp()
-    spent = {"input": usage.input, "output": usage.output, "cached": usage.cached, "turn_ms": usage.turn_ms}
+    _spend(connection, change.turn_id, usage)
     connection.execute(
         turns.update()
         .where(turns.c.id == change.turn_id)
-        .values(state=change.state, error_code=change.error_code, ended_at=now, last_seq=committed.last_seq, **spent)
+        .values(state=change.state, error_code=change.error_code, ended_at=now, last_seq=committed.last_seq)
     )
     connection.execute(
         messages.update().where(messages.c.id == change.message_id).values(status=change.state, tokens=usage.tokens)
@@ -208,11 +231,7 @@ def _end_turn(connection: Connection, change: changes.EndTurn, committed: port.C
         .where(permissions.c.turn_id == change.turn_id, permissions.c.response.is_(None))
         .values(response="reject")
     )
-    connection.execute(
-        sessions.update()
-        .where(sessions.c.id == change.session_id)
-        .values(last_message_at=now, **{name: sessions.c[name] + value for name, value in spent.items()})
-    )
+    connection.execute(sessions.update().where(sessions.c.id == change.session_id).values(last_message_at=now))
 
 
 def _update_session(connection: Connection, change: changes.UpdateSession, _committed: port.Committed) -> None:

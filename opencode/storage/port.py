@@ -11,7 +11,7 @@ from typing import Protocol
 from opencode.changes import Change
 from opencode.errors import OpenCodeError
 from opencode.frames import Body
-from opencode.records import Message, Page, Permission, RememberedKey, Session, Turn
+from opencode.records import Message, Page, Permission, RememberedKey, Session, Spending, Turn
 
 
 @dataclass(slots=True)
@@ -123,6 +123,13 @@ class TurnStore(Protocol):
         """Still working on these."""
 
 
+class SpendingStore(Protocol):
+    """What turns have spent, as far as it is stored: up to the last step of those that run."""
+
+    def spent(self, owner: str, session_id: str) -> tuple[Spending, Spending]:
+        """What the session has spent, and what its owner has in all, deleted sessions included."""
+
+
 class KeyStore(Protocol):
     """Idempotency keys (API section 3); kept for 24 hours."""
 
@@ -159,7 +166,9 @@ class SecretStore(Protocol):
         """Whether the mark stands."""
 
 
-class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, SecretStore, Protocol):
+class Store(
+    EventStore, SessionStore, MessageStore, TurnStore, SpendingStore, KeyStore, PermissionStore, SecretStore, Protocol
+):
     """The whole store, as one adapter provides it.
 
     Whatever writes waits for a store that is busy or out of reach, 30 s at most, and then raises `StoreBusy`; a full

@@ -24,6 +24,7 @@ from opencode.storage.schema import (
     parts,
     permissions,
     sessions,
+    spending,
     turns,
 )
 
@@ -205,6 +206,17 @@ class Queries:
         order = (sa.case((turns.c.first_seq > 0, 0), else_=1), turns.c.jumps.desc(), turns.c.id)
         with self._read() as connection:
             return [rows.turn(row) for row in connection.execute(sa.select(turns).where(wanted).order_by(*order))]
+
+    def spent(self, owner: str, session_id: str) -> tuple[records.Spending, records.Spending]:
+        """See `port.SpendingStore.spent`."""
+        by_session = sa.select(sessions.c.input + sessions.c.output, sessions.c.turn_ms).where(
+            sessions.c.id == session_id, sessions.c.owner == owner
+        )
+        by_owner = sa.select(spending.c.tokens, spending.c.turn_ms).where(spending.c.owner == owner)
+        with self._read() as connection:
+            found = [connection.execute(wanted).first() for wanted in (by_session, by_owner)]
+        own, in_all = (records.Spending() if row is None else records.Spending(*row) for row in found)
+        return own, in_all
 
     def remembered(self, owner: str, scope: str, key: str) -> records.RememberedKey | None:
         """See `port.KeyStore.remembered`."""

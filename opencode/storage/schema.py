@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -16,7 +17,7 @@ from sqlalchemy import (
 )
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0002"
+HEAD = "0003"
 
 metadata = MetaData()
 
@@ -141,6 +142,15 @@ permissions = Table(
     Column("params", JSON, nullable=False),
     Column("response", Text),
     Index("permissions_by_session", "session_id", "id"),
+)
+
+#: What each owner has spent in all; it stays when sessions are deleted.
+spending = Table(
+    "spending",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("tokens", BigInteger, nullable=False, server_default="0"),
+    Column("turn_ms", BigInteger, nullable=False, server_default="0"),
 )
 
 #: What was answered to requests with an `Idempotency-Key`.

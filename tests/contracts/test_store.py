@@ -8,7 +8,7 @@ import pytest
 
 from opencode.changes import AskPermission, FoldMessage, PutFileChanges, PutParts, SetTurnState, UpdateSession
 from opencode.errors import OpenCodeError, SessionBusy, SessionNotFound, StaleAttempt, StoreError
-from opencode.records import Usage
+from opencode.records import Spending, Usage
 from opencode.storage.port import Append, Committed
 from opencode.storage.sql import open_store
 from tests.contracts.stored import (
@@ -526,6 +526,36 @@ def test_ending_a_turn_adds_what_it_spent_to_the_session(store):
 
     assert store.get(OWNER, session.id).usage == Usage(11, 6, 3, 150)
     assert store.get(OWNER, session.id).message_count == 4
+
+
+def test_spending_is_counted_step_by_step_and_outlives_the_session(store):
+    session, other = stored_session(store), stored_session(store)
+    assert store.spent(OWNER, session.id) == (Spending(), Spending())
+    turn = started_turn(lambda append: commit_one(store, append), session)
+
+    step = texts(session.id, "a", turn=turn, folds=True)
+    step.changes = (FoldMessage(turn.id, turn.message_id, "a", Usage(10, 5, 3, 100)),)
+    commit_one(store, step)
+    assert store.spent(OWNER, session.id) == (Spending(15, 100), Spending(15, 100))
+    commit_one(store, end(turn, usage=Usage(20, 6, 3, 250)))
+    assert store.spent(OWNER, session.id) == (Spending(26, 250), Spending(26, 250))
+    assert store.get(OWNER, session.id).usage == Usage(20, 6, 3, 250)
+
+    turn = started_turn(lambda append: commit_one(store, append), other)
+    commit_one(store, end(turn, usage=Usage(1, 1, 0, 50)))
+    store.delete(session.id)
+    assert store.spent(OWNER, session.id) == (Spending(), Spending(28, 300))
+    assert store.spent(OWNER, other.id) == (Spending(2, 50), Spending(28, 300))
+    assert store.spent("bob", other.id) == (Spending(), Spending())
+
+
+def test_spending_beyond_32_bits_is_counted(store):
+    session = stored_session(store)
+    for _ in range(2):
+        turn = started_turn(lambda append: commit_one(store, append), session)
+        commit_one(store, end(turn, usage=Usage(2_000_000_000, 0, 0, 2_000_000_000)))
+
+    assert store.spent(OWNER, session.id)[1] == Spending(4_000_000_000, 4_000_000_000)
 
 
 def test_a_turn_belongs_to_its_session(store):

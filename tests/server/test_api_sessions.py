@@ -268,6 +268,22 @@ def test_a_limit_beyond_its_bounds_is_refused_by_name(lasting, query):
 # One session
 
 
+def test_a_session_shows_what_it_and_its_owner_have_spent_and_may_spend(make_app):
+    ceilings = {"budget_tokens": 100, "budget_seconds": 60, "session_budget_tokens": 20, "session_budget_seconds": 30.5}
+    client = make_app(**ceilings).test_client()
+    first, second = create(client), create(client)
+    for session_id in (first, second, second):
+        turn(client, session_id)
+    assert turn(client, second)[1].data["code"] == "BUDGET_SPENT"
+    client.delete(f"/api/session/{first}")
+
+    shown = client.get(f"/api/session/{second}").json["budget"]
+    assert (shown["session"]["tokens"], shown["owner"]["tokens"]) == (20, 30)
+    assert (shown["session"]["max_tokens"], shown["owner"]["max_tokens"]) == (20, 100)
+    assert (shown["session"]["max_seconds"], shown["owner"]["max_seconds"]) == (30.5, 60)
+    assert 0 <= shown["session"]["seconds"] <= shown["owner"]["seconds"]
+
+
 def test_a_session_shows_its_messages_usage_and_the_number_of_the_event_that_they_contain(client, make_app):
     session_id = create(client)
     events = turn(client, session_id, "hello there")
@@ -280,6 +296,8 @@ def test_a_session_shows_its_messages_usage_and_the_number_of_the_event_that_the
     assert shown["status"] == "idle"
     assert shown["message_count"] == 2
     assert shown["usage"] == {"input": 7, "output": 3, "cached": 2, "turn_ms": events[-1].data["duration"]}
+    spent = {"tokens": 10, "max_tokens": None, "seconds": events[-1].data["duration"] / 1000, "max_seconds": None}
+    assert shown["budget"] == {"session": spent, "owner": spent}
     assert shown["seq"] == events[-1].seq
     user, answer = shown["messages"]
     for message in (user, answer):
@@ -460,14 +478,16 @@ def test_a_deleted_session_is_gone_from_everywhere(client):
     assert [own["id"] for own in client.get("/api/sessions").json["sessions"]] == [kept]
 
 
-def test_nothing_of_a_deleted_session_stays_in_the_store(client, app):
+def test_nothing_of_a_deleted_session_stays_in_the_store_but_what_its_owner_has_spent(client, app):
+    turn(client, create(client))
     before = stored(app)
     session_id = create(client, title="secret plans")
     turn(client, session_id, "secret question")
 
     client.delete(f"/api/session/{session_id}")
 
-    assert stored(app) == before
+    changed = set(stored(app).splitlines()) ^ set(before.splitlines())
+    assert {line.partition(" VALUES")[0] for line in changed} == {'INSERT INTO "spending"'}
 
 
 # What tools changed

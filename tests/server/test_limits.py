@@ -8,6 +8,8 @@ from werkzeug.test import EnvironBuilder
 
 from opencode.provider.port import Text, Usage
 from opencode.provider.scripted import Wait
+from opencode.server.guesses import FREE, Guesses
+from opencode.server.windows import BoundedMemory, network
 from opencode.settings import Settings
 from tests.server.talk import create, follow, refused, routes, say, stream
 
@@ -184,7 +186,225 @@ def test_sessions_are_counted_by_owner(limited):
 
     assert client.post("/api/session", headers=ANNA).status_code == 200
     too_many(client.post("/api/session", headers=ANNA, **at("10.0.0.9")), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
-    assert client.post("/api/session", headers=BERT).status_code == 200
+    assert client.post("/api/session", headers=BERT, **at("10.0.0.8")).status_code == 200
+
+
+def test_sessions_are_counted_by_address_whoever_makes_them(limited):
+    client = limited(rate_limit_max_sessions=1, auth_tokens=TOKENS)
+
+    assert client.post("/api/session", headers=ANNA, **at("10.0.0.1")).status_code == 200
+    too_many(client.post("/api/session", headers=BERT, **at("10.0.0.1")), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+    # What was refused is charged to nobody.
+    assert client.post("/api/session", headers=BERT, **at("10.0.0.2")).status_code == 200
+
+
+def enter(client, text: str = "hi", **more):
+    for body in ({"type": "text", "text": text}, {"type": "keypress", "key": "enter"}):
+        response = client.post("/tui/input", json=body, **more)
+    return response
+
+
+def test_sessions_made_on_a_screen_and_forks_count_with_all_others(limited):
+    client = limited(rate_limit_max_sessions=2)
+
+    assert enter(client).status_code == 200
+    session_id = client.get("/tui/state").json["session_id"]
+    assert client.post(f"/api/session/{session_id}/fork").status_code == 200
+    too_many(client.post("/api/session"), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+    too_many(enter(client, query_string={"tui": "other"}), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+    too_many(client.post(f"/api/session/{session_id}/fork"), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+    assert len(client.get("/api/sessions").json["sessions"]) == 2
+    assert client.get("/tui/state?tui=other").json["session_id"] is None
+
+
+def test_a_session_that_is_asked_for_again_by_its_key_counts_once(limited):
+    client = limited(rate_limit_max_sessions=1)
+    headers = {"Idempotency-Key": "k"}
+
+    first = client.post("/api/session", headers=headers)
+    assert first.status_code == 200
+    assert client.post("/api/session", headers=headers).json == first.json
+    too_many(client.post("/api/session"), "OPENCODE_RATE_LIMIT_MAX_SESSIONS")
+
+
+def test_a_refusal_tells_of_the_limit_that_was_met(limited):
+    client = limited(rate_limit_max_sessions=1)
+    assert client.post("/api/session").headers["RateLimit-Limit"] == "100"
+
+    refusal = client.post("/api/session").headers
+    assert [refusal[f"RateLimit-{name}"] for name in ("Limit", "Remaining", "Reset")] == [
+        "1",
+        "0",
+        refusal["Retry-After"],
+    ]
+
+
+# Keystrokes
+
+
+def key(client, **more):
+    return client.post("/tui/input", json={"type": "text", "text": "a"}, **more)
+
+
+def test_keys_have_a_limit_of_their_own(limited):
+    client = limited(rate_limit_max_requests=2, rate_limit_max_keys=5)
+
+    for left in range(4, -1, -1):
+        response = key(client)
+        assert response.status_code == 200
+        assert (response.headers["RateLimit-Limit"], response.headers["RateLimit-Remaining"]) == ("5", str(left))
+    too_many(key(client), "OPENCODE_RATE_LIMIT_MAX_KEYS")
+    # What is malformed counts too, and other requests have not lost anything.
+    too_many(client.post("/tui/input", json={}), "OPENCODE_RATE_LIMIT_MAX_KEYS")
+    assert client.get("/tui/state").json["prompt"] == "aaaaa"
+
+
+def test_a_fast_typist_is_not_held_up_and_pastes_at_once(limited):
+    client = limited()
+
+    # Twenty keys a second, for a quarter of a minute, and a page of text.
+    assert {key(client).status_code for _ in range(300)} == {200}
+    assert client.post("/tui/input", json={"type": "text", "text": "b" * 50_000}).status_code == 200
+    assert Settings().rate_limit_max_keys / (Settings().rate_limit_window_ms / 1000) > 30
+
+
+def test_keys_are_counted_by_owner_and_by_address(limited):
+    client = limited(rate_limit_max_keys=1, auth_tokens=TOKENS)
+
+    assert key(client, headers=ANNA, **at("10.0.0.1")).status_code == 200
+    too_many(key(client, headers=ANNA, **at("10.0.0.2")), "OPENCODE_RATE_LIMIT_MAX_KEYS")
+    too_many(key(client, headers=BERT, **at("10.0.0.1")), "OPENCODE_RATE_LIMIT_MAX_KEYS")
+    assert key(client, headers=BERT, **at("10.0.0.3")).status_code == 200
+
+
+# Wrong tokens
+
+
+def guess(client, token: str = "wrong", **more):
+    return client.get("/api/models", headers={"Authorization": f"Bearer {token}"}, **more)
+
+
+def test_two_thousand_wrong_tokens_are_not_two_thousand_tries(limited):
+    client = limited(auth_tokens=TOKENS)
+    statuses = [guess(client, f"guess-{number}").status_code for number in range(2000)]
+
+    assert set(statuses) == {401, 429}
+    assert statuses[:FREE] == [401] * FREE
+    assert statuses.count(401) < FREE + 10
+    refusal = refused(guess(client), 429, "RATE_LIMIT_EXCEEDED", "OPENCODE_AUTH_TOKENS")
+    assert "Bearer" not in str(refusal)
+    assert int(guess(client).headers["Retry-After"]) >= 1
+
+
+def test_a_right_token_is_never_asked_to_wait_for_somebodys_wrong_ones(limited):
+    client = limited(auth_tokens=TOKENS)
+    for _ in range(50):
+        guess(client)
+    assert guess(client).status_code == 429
+
+    for headers in (ANNA, BERT):
+        assert client.get("/api/models", headers=headers).status_code == 200
+    # A right one does not make the guesser's slate clean either.
+    assert guess(client).status_code == 429
+
+
+def test_wrong_tokens_are_counted_by_network(limited):
+    client = limited(auth_tokens=TOKENS)
+    for number in range(FREE):
+        assert guess(client, **at(f"2001:db8:1:2::{number:x}")).status_code == 401
+
+    assert guess(client, **at("2001:db8:1:2:ffff::1")).status_code == 429
+    assert guess(client, **at("2001:db8:1:3::1")).status_code == 401
+    assert guess(client, **at("10.0.0.1")).status_code == 401
+
+
+def test_wrong_tokens_behind_a_proxy_are_counted_by_trusted_hops_only(limited):
+    def ask(client, forwarded: str):
+        headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": forwarded}
+        return client.get("/api/models", headers=headers).status_code
+
+    untrusted, two_hops = limited(auth_tokens=TOKENS), limited(auth_tokens=TOKENS, trusted_proxies=2)
+    for number in range(FREE):
+        assert ask(untrusted, f"1.1.1.{number}") == 401
+        assert ask(two_hops, f"9.9.9.{number}, 1.1.1.1, 10.0.0.1") == 401
+    assert ask(untrusted, "1.1.1.99") == 429
+    assert ask(two_hops, "9.9.9.99, 1.1.1.1, 10.0.0.1") == 429
+    assert ask(two_hops, "1.1.1.1, 2.2.2.2, 10.0.0.1") == 401
+
+
+def test_who_sends_no_token_is_told_so_and_counts_as_no_guesser(limited):
+    client = limited(auth_tokens=TOKENS)
+    for _ in range(FREE * 3):
+        assert client.get("/api/models").status_code == 401
+    assert guess(client).status_code == 401
+
+
+def test_the_wait_grows_has_an_end_and_is_forgotten():
+    now = [1000.0]
+    guesses = Guesses(lambda: now[0])
+
+    assert [guesses.failed("a") for _ in range(FREE)] == [0] * FREE
+    waits = []
+    for _ in range(15):
+        waits.append(guesses.failed("a"))
+        # Asking again meanwhile makes it no longer.
+        assert guesses.failed("a") == waits[-1]
+        now[0] += waits[-1]
+        assert guesses.failed("a") == 0
+    assert waits[:5] == [1, 2, 4, 8, 16]
+    assert max(waits) == waits[-1] == 900
+    assert guesses.failed("b") == 0
+    now[0] += 900 + 901
+    assert [guesses.failed("a") for _ in range(FREE)] == [0] * FREE
+
+
+# Memory
+
+
+def test_a_flood_of_addresses_takes_bounded_memory():
+    guesses, windows = Guesses(), BoundedMemory()
+    for number in range(30_000):
+        guesses.failed(str(number))
+        windows.acquire_entry(str(number), 10, 60)
+
+    assert len(guesses) == 10_000
+    assert len(windows) == 20_000
+    assert windows.get_moving_window("29999", 10, 60)[1] == 1
+
+
+def test_windows_move_and_old_ones_are_swept():
+    now = [1000.0]
+    windows = BoundedMemory(clock=lambda: now[0])
+
+    assert [windows.acquire_entry("a", 2, 10) for _ in range(3)] == [True, True, False]
+    assert windows.get_moving_window("a", 2, 10) == (1000.0, 2)
+    now[0] = 1010.5
+    assert windows.acquire_entry("a", 2, 10)
+    assert windows.get_moving_window("a", 2, 10) == (1010.5, 1)
+    assert windows.acquire_entry("b", 2, 10)
+    now[0] = 1030.0
+    assert windows.acquire_entry("c", 2, 10)
+    assert len(windows) == 1
+    assert windows.reset() == 1
+    assert windows.acquire_entry("c", 1, 10)
+    windows.clear("c")
+    assert windows.acquire_entry("c", 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("address", "counts_as"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("", "unknown"),
+        (None, "unknown"),
+        ("not, an address", "unknown"),
+    ],
+)
+def test_whom_an_address_stands_for(address, counts_as):
+    assert network(address) == counts_as
 
 
 def test_what_was_malformed_counts_as_no_session(limited):
@@ -304,13 +524,14 @@ def test_off_lifts_limits_and_caps(make_app):
 
 
 def test_every_route_but_health_is_limited(make_app):
-    app = make_app(rate_limit=True, rate_limit_max_requests=1)
+    app = make_app(rate_limit=True, rate_limit_max_requests=1, rate_limit_max_keys=1)
     client = app.test_client()
-    assert client.get("/api/models").status_code == 200
+    assert client.get("/api/models").status_code == key(client).status_code == 200
 
     for method, rule, _ in routes(app):
         address = rule.replace("<session_id>", uuid.uuid4().hex).replace("<", "").replace(">", "")
         if rule.startswith("/health"):
             assert client.open(address, method=method).status_code == 200
         else:
-            too_many(client.open(address, method=method), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+            counted = "KEYS" if rule == "/tui/input" else "REQUESTS"
+            too_many(client.open(address, method=method), f"OPENCODE_RATE_LIMIT_MAX_{counted}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opencode import frames
+from opencode.provider.port import ToolCall
 from opencode.provider.scripted import Scripted
 from opencode.session.tail import Chunk
 from opencode.settings import Settings
@@ -126,6 +127,16 @@ class _Named:
 
 def names(events: Iterable[Seen]) -> list[str]:
     return [event.name for event in events]
+
+
+def of(events: Iterable[Seen], name: str) -> list[dict[str, Any]]:
+    """The data of the events of this name."""
+    return [event.data for event in events if event.name == name]
+
+
+def call(tool: str, call_id: str = "call_1", **params: Any) -> ToolCall:
+    """The model calls a tool."""
+    return ToolCall(call_id, tool, params)
 
 
 def said(events: Iterable[Seen]) -> str:

@@ -18,18 +18,10 @@ from opencode.provider.port import (
     UserMessage,
 )
 from opencode.provider.scripted import Fail, Pause, Scripted, Wait
-from tests.session.story import DEADLINE_S, OWNER, assert_whole_turn, eventually, names, said
+from tests.session.story import DEADLINE_S, OWNER, assert_whole_turn, call, eventually, names, of, said
 
 BUSY = ProviderError("busy", code="PROVIDER_UNAVAILABLE", retryable=True, retry_after_s=0.01)
 REFUSED = ProviderError("wrong key", code="PROVIDER_AUTH")
-
-
-def call(tool, call_id="call_1", **params):
-    return ToolCall(call_id, tool, params)
-
-
-def of(events, name):
-    return [event.data for event in events if event.name == name]
 
 
 def results(events):
