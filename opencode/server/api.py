@@ -17,17 +17,7 @@ _KEYED = ("IDEMPOTENCY_CONFLICT",)
 )
 def create_session(body: schemas.CreateSession) -> schemas.SessionCreated:
     limits().count_session()
-    session = sessions().create(
-        owner(),
-        model=body.model,
-        tools=None if body.tools is None else tuple(body.tools),
-        directory=body.directory,
-        title=body.title,
-        system=body.system,
-        rules=body.permission,
-        key=idempotency_key(),
-    )
-    return views.created(session)
+    return views.created(sessions().create(owner(), **body.arguments(), key=idempotency_key()))
 
 
 @api.get("/sessions")

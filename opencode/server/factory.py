@@ -13,7 +13,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from opencode.server import api, errors, health, logs, messages, openapi, tui
+from opencode.server import api, errors, health, logs, messages, openapi, tui, ws
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
 from opencode.server.limits import Limits
@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, NEW_TOKEN=token, STARTED=time.monotonic())
     app.extensions["opencode"] = services
+    app.extensions["opencode-ws"] = ws.OpenTalks(services.log.closing)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign] # Flask's own way
@@ -71,6 +72,7 @@ def _register(app: Flask, limits: Limits) -> None:
     app.register_blueprint(api.api)
     app.register_blueprint(messages.messages)
     app.register_blueprint(tui.tui)
+    app.register_blueprint(ws.ws)
     app.register_blueprint(health.health)
     limits.limiter.exempt(health.health)
 

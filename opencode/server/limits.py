@@ -93,13 +93,28 @@ class Limits:
         self.limiter.init_app(app)
         app.after_request(self._add_headers)
 
-    def count_session(self) -> None:
-        """Count a session that is about to be created.
+    def keys(self) -> tuple[str, ...]:
+        """Whom the request counts for: its address and, where tokens tell owners apart, then its owner."""
+        return (address_key(), owner_key()) if self._settings.auth_on else (address_key(),)
+
+    def count_message(self, keys: tuple[str, ...]) -> None:
+        """Count a message of a connection as a request of those whom its upgrade counted for (`keys`).
+
+        Raises:
+            RateLimitExceeded: one of them has sent as many as the settings allow in this window.
+        """
+        for key, scope in zip(keys, ("global", "owner"), strict=False):
+            if self._on and not self.limiter.limiter.hit(self._item, key, scope):
+                reset_at = self.limiter.limiter.get_window_stats(self._item, key, scope).reset_time
+                raise self._too_many("OPENCODE_RATE_LIMIT_MAX_REQUESTS", _seconds_until(reset_at))
+
+    def count_session(self, keys: tuple[str, ...] | None = None) -> None:
+        """Count a session that is about to be created, for the request's caller or for `keys`.
 
         Raises:
             RateLimitExceeded: the caller has created as many as the settings allow in this window.
         """
-        key = owner_key() if self._settings.auth_on else address_key()
+        key = (self.keys() if keys is None else keys)[-1]
         if self._on and not self.limiter.limiter.hit(self._sessions, key, "sessions"):
             reset_at = self.limiter.limiter.get_window_stats(self._sessions, key, "sessions").reset_time
             raise self._too_many("OPENCODE_RATE_LIMIT_MAX_SESSIONS", _seconds_until(reset_at))

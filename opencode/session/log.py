@@ -156,18 +156,26 @@ class EventLog:
         return self.tail(session_id).last_seq
 
     def follow(
-        self, session_id: str, tail: Tail, after: int, *, beat_s: float, live: bool = True, turn_id: str | None = None
+        self,
+        session_id: str,
+        tail: Tail,
+        after: int,
+        *,
+        beat_s: float,
+        live: bool = True,
+        turn_id: str | None = None,
+        left: threading.Event | None = None,
     ) -> Iterator[Chunk | None]:
         """Every event above `after`, once and in order, then what comes; None at least every `beat_s` seconds.
 
         `tail` is the session's, taken before its existence was checked, so that a deletion in between is seen. Ends
         when the session is deleted (see `Tail.deleted`), when the server stops, with `live=False` at the end of what is
-        stored, and with `turn_id` after that turn's `done`.
+        stored, with `turn_id` after that turn's `done`, and when it is woken (`wake`) with `left` set.
         """
         ear = self._bus.subscribe(session_id)
         try:
             while True:
-                closing = self.closing.is_set()
+                closing = self.closing.is_set() or (left is not None and left.is_set())
                 chunk = self._next(tail, session_id, after)
                 if chunk is not None:
                     done = turn_id is not None and _until_done(chunk, turn_id)
@@ -193,6 +201,10 @@ class EventLog:
             if found:
                 chunk = Chunk(after + 1, after + len(found), b"".join(found))
         return chunk
+
+    def wake(self, session_id: str) -> None:
+        """Let the session's followers look again, as a lost or needless ring would."""
+        self._bus.ring(session_id)
 
     def end(self, session_id: str) -> None:
         """The session is deleted: end its followers."""
