@@ -96,6 +96,13 @@ class NotAcceptable(ApiError):
     status = 406
 
 
+class UpgradeRequired(ApiError):
+    """The path speaks WebSocket only, and the request does not ask for it."""
+
+    code = "INVALID_REQUEST"
+    status = 426
+
+
 class SessionBusy(ApiError):
     """A turn is running and `when_busy` is `reject`."""
 

@@ -75,6 +75,7 @@ CONFINED = {
     "flask_cors": ("opencode.server.",),
     "flask_limiter": ("opencode.server.",),
     "werkzeug": ("opencode.server.",),
+    "wsproto": ("opencode.server.",),
     "gevent": (
         "opencode.server.pump",
         "opencode.server.gunicorn_conf",

@@ -16,17 +16,7 @@ _KEYED = ("IDEMPOTENCY_CONFLICT",)
     summary="Create a session", body=schemas.CreateSession, answer=schemas.SessionCreated, codes=_KEYED, scope="write"
 )
 def create_session(body: schemas.CreateSession) -> schemas.SessionCreated:
-    session = sessions().create(
-        owner(),
-        model=body.model,
-        tools=None if body.tools is None else tuple(body.tools),
-        directory=body.directory,
-        title=body.title,
-        system=body.system,
-        rules=body.permission,
-        key=idempotency_key(),
-    )
-    return views.created(session)
+    return views.created(sessions().create(owner(), **body.arguments(), key=idempotency_key()))
 
 
 @api.get("/sessions")

@@ -33,6 +33,13 @@ def envelope(error: ApiError, request_id: str | None = None) -> dict[str, Any]:
     return {"error": body}
 
 
+def translated(exc: Exception) -> ApiError:
+    """Any exception in the API's words; a fault of ours is logged."""
+    if isinstance(exc, ApiError):
+        return exc
+    return _unavailable(exc) if isinstance(exc, StoreError) else _fault(exc)
+
+
 def register(app: Flask, limits: Limits) -> None:
     """Handle every exception of the app."""
 
@@ -45,8 +52,8 @@ def register(app: Flask, limits: Limits) -> None:
     app.register_error_handler(ApiError, answer)
     app.register_error_handler(RateLimitExceeded, lambda exc: answer(limits.explain(exc)))
     app.register_error_handler(HTTPException, lambda exc: answer(from_http(exc)))
-    app.register_error_handler(StoreError, lambda exc: answer(_unavailable(exc)))
-    app.register_error_handler(Exception, lambda exc: answer(_fault(exc)))
+    app.register_error_handler(StoreError, lambda exc: answer(translated(exc)))
+    app.register_error_handler(Exception, lambda exc: answer(translated(exc)))
 
 
 def from_http(exc: HTTPException) -> ApiError:

@@ -16,7 +16,7 @@ from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from opencode.errors import Unauthorized
-from opencode.server import api, errors, health, logs, messages, openapi, sign_in, tui
+from opencode.server import api, errors, health, logs, messages, openapi, sign_in, tui, ws
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
 from opencode.server.auth_handler import AuthHandler
@@ -81,6 +81,7 @@ def _assembled(services: Services, auth_handler: AuthHandler | None, clock: Call
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, NEW_TOKEN=token, STARTED=time.monotonic())
     app.extensions["opencode"] = services
     app.extensions["opencode-authenticator"] = authenticator
+    app.extensions["opencode-ws"] = ws.OpenTalks(services.log.closing)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign] # Flask's own way
@@ -114,6 +115,7 @@ def _register(app: Flask, limits: Limits) -> None:
     app.register_blueprint(messages.messages)
     app.register_blueprint(tui.tui)
     app.register_blueprint(sign_in.sign_in)
+    app.register_blueprint(ws.ws)
     app.register_blueprint(health.health)
     limits.limiter.exempt(health.health)
 

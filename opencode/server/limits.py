@@ -3,7 +3,9 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Self
 
 from flask import Flask, Response, current_app, g, has_request_context, request
@@ -18,6 +20,8 @@ from opencode.settings import Settings
 _STRATEGY = "moving-window"
 #: Somebody types: a request for each key.
 _KEYS = "tui.type_on_screen"
+#: Whom a session that is made now counts for, where no request says so.
+_behalf: ContextVar[tuple[str, ...]] = ContextVar("behalf", default=())
 #: When to come back where something must end first.
 _SOON_S = 5
 
@@ -113,6 +117,28 @@ class Limits:
         )
         return [by_address, by_owner] if auth_on else [by_address]
 
+    def keys(self) -> tuple[str, ...]:
+        """Whom the request counts for: its address and, where tokens tell owners apart, then its owner."""
+        return (address_key(), owner_key()) if self._settings.auth_on else (address_key(),)
+
+    def count_message(self, keys: tuple[str, ...]) -> None:
+        """Count a message of a connection as a request of those whom its upgrade counted for (`keys`).
+
+        Raises:
+            RateLimitExceeded: one of them has sent as many as the settings allow in this window.
+        """
+        for key in keys if self._on else ():
+            self._hit_request(key)
+
+    @contextmanager
+    def on_behalf_of(self, keys: tuple[str, ...]) -> Iterator[None]:
+        """Let what is made within count for these: for a connection that has outlived its request."""
+        token = _behalf.set(keys)
+        try:
+            yield
+        finally:
+            _behalf.reset(token)
+
     def count_session(self, _sender: object, *, owner: str) -> None:
         """Count a session that is about to be made, by whatever way: by its owner, and by the client's address.
 
@@ -121,9 +147,7 @@ class Limits:
         """
         if not self._on:
             return
-        keys = [f"owner:{owner}"] if self._settings.auth_on else []
-        if has_request_context():
-            keys.append(address_key())
+        keys = _behalf.get() or (self.keys() if has_request_context() else (f"owner:{owner}",))
         windows = self.limiter.limiter
         with self._lock:
             for key in keys:
@@ -150,8 +174,13 @@ class Limits:
 
     def hit_unrouted(self) -> None:
         """Count a request that no route took: flask-limiter looks at routed ones only."""
-        if self._on and not self.limiter.limiter.hit(self._item, address_key(), "requests"):
-            reset_at = self.limiter.limiter.get_window_stats(self._item, address_key(), "requests").reset_time
+        if self._on:
+            self._hit_request(address_key())
+
+    def _hit_request(self, key: str) -> None:
+        windows = self.limiter.limiter
+        if not windows.hit(self._item, key, "requests"):
+            reset_at = windows.get_window_stats(self._item, key, "requests").reset_time
             raise self._too_many("OPENCODE_RATE_LIMIT_MAX_REQUESTS", self._item.amount, _seconds_until(reset_at))
 
     def open_stream(self, owner: str) -> "OpenStream":

@@ -82,7 +82,7 @@ def _operation(path: str, method: str, endpoint: str, contract: Contract) -> dic
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in re.findall(r"{(\w+)}", path)
         ],
-        "responses": {"200": _success(contract), **_also(contract), "default": _refused(contract)},
+        "responses": {**_success(contract), **_also(contract), "default": _refused(contract)},
     }
     if contract.query is not None:
         operation["parameters"] += _query(contract.query)
@@ -111,6 +111,10 @@ def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def _success(contract: Contract) -> dict[str, Any]:
+    if contract.upgrades:
+        # What is spoken from there on is beyond OpenAPI; docs/api.md has it.
+        description = "The connection is a WebSocket from here on: JSON objects as text messages."
+        return {"101": {"description": description}}
     content: dict[str, Any] = {}
     if contract.answer is not None:
         content["application/json"] = {"schema": _ref(contract.answer)}
@@ -119,7 +123,7 @@ def _success(contract: Contract) -> dict[str, Any]:
     if contract.streams is not None:
         item = {"$ref": f"#/components/schemas/{contract.streams.capitalize()}Event"}
         content["text/event-stream"] = {"schema": {"type": "string"}, "itemSchema": item}
-    return {"description": contract.summary, "content": content}
+    return {"200": {"description": contract.summary, "content": content}}
 
 
 def _also(contract: Contract) -> dict[str, Any]:

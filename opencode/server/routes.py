@@ -26,6 +26,8 @@ class Contract:
     query: type[BaseModel] | None = None
     streams: str | None = None
     codes: tuple[str, ...] = ()
+    #: Whether the answer of success is 101, and what follows no longer HTTP.
+    upgrades: bool = False
     #: Further answers of success, by status: what it says, and its body where it has one.
     also: tuple[tuple[int, str, type[BaseModel] | None], ...] = ()
     #: The scope that a token needs; None for routes that are open to all.
@@ -84,7 +86,7 @@ def _body(model: type[BaseModel]) -> BaseModel:
     try:
         return model.model_validate_json(data.strip() or b"{}")
     except ValidationError as exc:
-        raise _invalid(exc) from None
+        raise invalid(exc) from None
 
 
 def _query() -> dict[str, str]:
@@ -95,10 +97,11 @@ def _parsed(model: type[BaseModel], values: dict[str, str]) -> BaseModel:
     try:
         return model.model_validate(values)
     except ValidationError as exc:
-        raise _invalid(exc) from None
+        raise invalid(exc) from None
 
 
-def _invalid(exc: ValidationError) -> InvalidRequest:
+def invalid(exc: ValidationError) -> InvalidRequest:
+    """What pydantic found, in the words of the API: each field by name."""
     details = [
         {"field": ".".join(str(place) for place in error["loc"])[:200], "message": _sentence(error)}
         for error in exc.errors(include_url=False, include_input=False)[:_DETAILS]

@@ -34,6 +34,17 @@ class CreateSession(Request):
     )
     permission: dict[Name, Rule] | None = Field(None, description="by tool; only stricter than the settings")
 
+    def arguments(self) -> dict[str, Any]:
+        """What `SessionService.create` takes of it."""
+        return {
+            "model": self.model,
+            "tools": None if self.tools is None else tuple(self.tools),
+            "directory": self.directory,
+            "title": self.title,
+            "system": self.system,
+            "rules": self.permission,
+        }
+
 
 class UpdateSession(Request):
     """Only the fields that are given change; a `model` of null goes back to the default."""

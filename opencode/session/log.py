@@ -177,20 +177,28 @@ class EventLog:
         return self.tail(session_id).last_seq
 
     def follow(
-        self, session_id: str, tail: Tail, after: int, *, beat_s: float, live: bool = True, turn_id: str | None = None
+        self,
+        session_id: str,
+        tail: Tail,
+        after: int,
+        *,
+        beat_s: float,
+        live: bool = True,
+        turn_id: str | None = None,
+        left: threading.Event | None = None,
     ) -> Iterator[Chunk | None]:
         """Every event above `after`, once and in order, then what comes; None at least every `beat_s` seconds.
 
         `tail` is the session's, taken before its existence was checked, so that a deletion in between is seen. Ends
         when the session is deleted (see `Tail.deleted`), when the server stops, with `live=False` at the end of what is
-        stored, and with `turn_id` after that turn's `done`.
+        stored, with `turn_id` after that turn's `done`, and when it is woken (`wake`) with `left` set.
         """
         ear = self._bus.subscribe(session_id)
         place = Place(after)
         tail.places.add(place)
         try:
             while True:
-                closing = self.closing.is_set()
+                closing = self.closing.is_set() or (left is not None and left.is_set())
                 chunk = self._next(tail, session_id, after)
                 if chunk is not None:
                     done = turn_id is not None and _until_done(chunk, turn_id)
@@ -224,6 +232,10 @@ class EventLog:
         tail = self._tails.get(session_id)
         while tail is not None and not tail.holds_the_rest() and time.monotonic() < deadline:
             time.sleep(_CATCH_UP_POLL_S)
+
+    def wake(self, session_id: str) -> None:
+        """Let the session's followers look again, as a lost or needless ring would."""
+        self._bus.ring(session_id)
 
     def end(self, session_id: str) -> None:
         """The session is deleted: end its followers."""

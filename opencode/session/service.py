@@ -1,5 +1,6 @@
 """What clients can do with sessions. Everything here is by owner: what is another's does not exist."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -253,10 +254,12 @@ class SessionService:
         live: bool = True,
         turn_id: str | None = None,
         resync: bool = False,
+        left: threading.Event | None = None,
     ) -> "Following":
         """Follow the session's log above `after`; None: from the running turn's start, else from the next event.
 
         With `resync`, an `after` beyond the log (another store's) begins at its end, and `Following.resync` says so.
+        With `left` set, it ends when the log is next woken.
 
         Raises:
             InvalidRequest: `after` lies beyond the log.
@@ -274,7 +277,7 @@ class SessionService:
                 f"after={after} lies beyond the session's log, which ends at {tail.last_seq}.",
                 details=[{"field": "after", "message": f"at most {tail.last_seq}"}],
             )
-        chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id)
+        chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id, left=left)
         return Following(after, chunks, beyond, tail, self.log.closing.is_set)
 
     def follow_turn(self, turn: Turn, *, beat_s: float, live: bool = True, seen: int = 0) -> "Following":
