@@ -75,8 +75,8 @@ class Http:
                     return msgspec.convert({}, answer)
                 if not exc.is_temporary or not patience.wait(at_least_s=exc.retry_after_s or 0.0):
                     raise
-            except Unreachable:
-                lost = True
+            except Unreachable as exc:
+                lost = lost or exc.was_connected
                 if not (self.reached and repeatable and patience.wait()):
                     raise
             except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -112,7 +112,13 @@ class Http:
             headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
         )
         with translated(self.url):
-            response = self._client.send(request, stream=True)
+            try:
+                response = self._client.send(request, stream=True)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                raise
+            except httpx2.TransportError:
+                self.reached = True
+                raise
             self.reached = True
             if response.is_success:
                 return response
@@ -125,8 +131,9 @@ def translated(url: str) -> Any:
     """Turn what the HTTP library raises while talking to `url` into `Unreachable`."""
     try:
         yield
-    except httpx2.ConnectError as exc:
-        raise Unreachable(f"No server answers at {url} ({exc}). Start one with: opencode serve") from exc
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
+        message = f"No server answers at {url} ({exc or 'timed out'}). Start one with: opencode serve"
+        raise Unreachable(message, was_connected=False) from exc
     except (httpx2.TransportError, httpx2.StreamError) as exc:
         raise Unreachable(f"The connection to {url} is lost: {exc or type(exc).__name__}") from exc
 
