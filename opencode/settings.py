@@ -249,7 +249,7 @@ def load(environ: Mapping[str, str], *, directory: Path | None = None) -> tuple[
     try:
         return Settings(**values), warnings
     except ValidationError as exc:
-        raise SettingsError(_explain(exc, values, sources)) from None
+        raise SettingsError(explain(exc, values, sources)) from None
 
 
 def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -274,7 +274,8 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
     return known, [f"{path}: {name} is not a setting of this version; it has no effect." for name in unknown]
 
 
-def _explain(exc: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+def explain(exc: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str]) -> str:
+    """What is wrong with the first wrong value, and what would be right; `sources` says where each was set."""
     name = str(exc.errors()[0]["loc"][0])
     field = Settings.model_fields[name]
     given = "***" if not field.repr else repr(values[name])
