@@ -34,7 +34,16 @@ NOT_FROM_PROJECT = frozenset(
         "rate_limit",
         "shared_shell",
     }
-    | {"auth", "auth_tokens", "allowed_hosts", "public_url", "trusted_proxies", "cors_origins", "cors_credentials"}
+    | {
+        "auth",
+        "auth_tokens",
+        "token",
+        "allowed_hosts",
+        "public_url",
+        "trusted_proxies",
+        "cors_origins",
+        "cors_credentials",
+    }
     | {"anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"}
     | {"rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"}
 )
@@ -135,6 +144,9 @@ class Settings(BaseModel):
         "the tokens that let in",
         "token, name:token or name:scopes:token, by comma",
         repr=False,
+    )
+    token: str | None = _env(
+        "OPENCODE_TOKEN", None, "what `opencode run` and `opencode session` show a server", "a token", repr=False
     )
     allowed_hosts: Listed = _env("OPENCODE_ALLOWED_HOSTS", (), "further Host names", "host names, by comma")
     public_url: str | None = _env("OPENCODE_PUBLIC_URL", None, "the address that people use", "https://name[:port]")

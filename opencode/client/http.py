@@ -15,8 +15,6 @@ from opencode.version import VERSION
 _Answer = TypeVar("_Answer")
 
 _CONNECT_S = 10.0
-#: Three heartbeats of a stream: a connection that is silent for longer is dead.
-_SILENCE_S = 45.0
 #: Less than the server keeps an idle connection, so that none is used which it is about to close.
 _KEEPALIVE_S = 1.0
 #: A proxy from the environment cannot reach this machine's own loopback.
@@ -26,7 +24,15 @@ _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 class Http:
     """A pool of connections to `url`; may be used by several threads."""
 
-    def __init__(self, url: str, *, token: str | None, patience_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None,
+        patience_s: float,
+        silence_s: float,
+        transport: httpx2.BaseTransport | None,
+    ) -> None:
         self.url = _checked(url)
         self.patience_s = patience_s
         #: Whether the server was there once: only then is it worth waiting for.
@@ -35,11 +41,12 @@ class Http:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         self._client = httpx2.Client(
-            timeout=httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S),
+            timeout=httpx2.Timeout(silence_s, connect=min(_CONNECT_S, silence_s)),
             limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S),
             # A redirect would carry the token and the prompt to wherever it points.
             follow_redirects=False,
-            mounts=dict.fromkeys(_LOOPBACK),
+            mounts=dict.fromkeys(_LOOPBACK) if transport is None else None,
+            transport=transport,
             headers=headers,
         )
 
