@@ -58,6 +58,7 @@ NOT_FROM_PROJECT = frozenset(
         "session_budget_seconds",
         "session_budget_tokens",
         "shared_shell",
+        "token",
         "trusted_proxies",
     }
 )
@@ -133,6 +134,9 @@ class Settings(BaseModel):
         "at least 32 random characters",
         repr=False,
         min_length=32,
+    )
+    token: str | None = _env(
+        "OPENCODE_TOKEN", None, "what `opencode run` and `opencode session` show a server", "a token", repr=False
     )
     allowed_hosts: Listed = _env("OPENCODE_ALLOWED_HOSTS", (), "further Host names", "host names, by comma")
     public_url: Address | None = _env("OPENCODE_PUBLIC_URL", None, "the address that people use", "https://name[:port]")

@@ -85,8 +85,11 @@ def build_services(
     environ: Mapping[str, str],
     *,
     providers: Mapping[str, Provider] | None = None,
+    takes_up: bool = True,
 ) -> Services:
     """Open the store and put everything together. `providers` replaces those that the settings call for.
+
+    With `takes_up` off, turns that a server has left unfinished stay as they are: for a look at the store.
 
     Raises:
         SettingsError: a setting cannot be honoured.
@@ -126,8 +129,11 @@ def build_services(
         ceiling=settings.permission,
         budget=budget,
     )
-    # This process owns the store, so that nobody else can be working on what is unfinished.
-    turns.take_up_all(now=float("inf"))
+    if takes_up:
+        # This process owns the store, so that nobody else can be working on what is unfinished.
+        turns.take_up_all(now=float("inf"))
+    else:
+        runner.on_tick = lambda: None
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
     return Services(

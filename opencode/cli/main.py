@@ -2,8 +2,11 @@
 
 import click
 
+from opencode.cli.completion import completion
 from opencode.cli.models import models
+from opencode.cli.run import run
 from opencode.cli.serve import serve
+from opencode.cli.session import session
 from opencode.version import VERSION
 
 
@@ -15,9 +18,15 @@ def main() -> None:
     \b
     opencode serve                 serve the current directory on http://localhost:3000
     opencode serve ~/project       serve another one
+    opencode run "run the tests"   one turn, in this terminal
+    opencode session list          the sessions that there are
     opencode models                which models can be used, and what the others lack
+    opencode completion bash       complete commands and options in your shell
     """
 
 
 main.add_command(serve)
+main.add_command(run)
+main.add_command(session)
 main.add_command(models)
+main.add_command(completion)

@@ -1,7 +1,7 @@
 """The client."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -22,6 +22,9 @@ from opencode.client.http import Http
 from opencode.client.stream import Following, Replay
 from opencode.client.turn import Turn
 
+if TYPE_CHECKING:
+    import httpx2
+
 WhenBusy = Literal["reject", "queue", "interrupt"]
 Rules = Mapping[str, Literal["allow", "ask", "deny"]]
 _PAGE = 200
@@ -33,16 +36,24 @@ class Client:
 
     `token` is sent as a bearer token. `patience_s` is how long the client goes on trying where the server was there and
     is not now, or asks to wait (429, 503): a request that was refused or got lost is sent again, what creates something
-    under an `Idempotency-Key`, so that it is done once. A server that was never there is an error at once.
+    under an `Idempotency-Key`, so that it is done once. A server that was never there is an error at once. A connection
+    that is silent for `silence_s` is taken for dead; a stream has a heartbeat every 15 s. `transport` is httpx2's, for
+    an app in the same process, or a proxy.
 
     May be used by several threads. Close it, best by `with`. All methods raise `ClientError`s: `ApiError` for a
     refusal, `Unreachable`, `ProtocolError`.
     """
 
     def __init__(
-        self, url: str = "http://localhost:3000", token: str | None = None, *, patience_s: float = 60.0
+        self,
+        url: str = "http://localhost:3000",
+        token: str | None = None,
+        *,
+        patience_s: float = 60.0,
+        silence_s: float = 45.0,
+        transport: "httpx2.BaseTransport | None" = None,
     ) -> None:
-        self._http = Http(url, token=token, patience_s=patience_s)
+        self._http = Http(url, token=token, patience_s=patience_s, silence_s=silence_s, transport=transport)
 
     @property
     def url(self) -> str:

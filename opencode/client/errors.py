@@ -51,7 +51,11 @@ class ApiError(ClientError):
 
 
 class Unreachable(ClientError):
-    """There is no connection to the server, or it broke before the answer was there."""
+    """There is no connection to the server, or it broke before the answer was there (`was_connected`)."""
+
+    def __init__(self, message: str, *, was_connected: bool = True) -> None:
+        super().__init__(message)
+        self.was_connected = was_connected
 
 
 class StreamLost(ClientError):

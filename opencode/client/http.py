@@ -15,8 +15,6 @@ from opencode.version import VERSION
 _Answer = TypeVar("_Answer")
 
 _CONNECT_S = 10.0
-#: Three heartbeats of a stream: a connection that is silent for longer is dead.
-_SILENCE_S = 45.0
 #: Less than the server keeps an idle connection, so that none is used which it is about to close.
 _KEEPALIVE_S = 1.0
 #: A proxy from the environment cannot reach this machine's own loopback.
@@ -26,7 +24,15 @@ _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 class Http:
     """A pool of connections to `url`; may be used by several threads."""
 
-    def __init__(self, url: str, *, token: str | None, patience_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None,
+        patience_s: float,
+        silence_s: float,
+        transport: httpx2.BaseTransport | None,
+    ) -> None:
         self.url = _checked(url)
         self.patience_s = patience_s
         #: Whether the server was there once: only then is it worth waiting for.
@@ -35,11 +41,12 @@ class Http:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         self._client = httpx2.Client(
-            timeout=httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S),
+            timeout=httpx2.Timeout(silence_s, connect=min(_CONNECT_S, silence_s)),
             limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S),
             # A redirect would carry the token and the prompt to wherever it points.
             follow_redirects=False,
-            mounts=dict.fromkeys(_LOOPBACK),
+            mounts=dict.fromkeys(_LOOPBACK) if transport is None else None,
+            transport=transport,
             headers=headers,
         )
 
@@ -75,8 +82,8 @@ class Http:
                     return msgspec.convert({}, answer)
                 if not exc.is_temporary or not patience.wait(at_least_s=exc.retry_after_s or 0.0):
                     raise
-            except Unreachable:
-                lost = True
+            except Unreachable as exc:
+                lost = lost or exc.was_connected
                 if not (self.reached and repeatable and patience.wait()):
                     raise
             except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -112,7 +119,13 @@ class Http:
             headers={**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})},
         )
         with translated(self.url):
-            response = self._client.send(request, stream=True)
+            try:
+                response = self._client.send(request, stream=True)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                raise
+            except httpx2.TransportError:
+                self.reached = True
+                raise
             self.reached = True
             if response.is_success:
                 return response
@@ -125,8 +138,9 @@ def translated(url: str) -> Any:
     """Turn what the HTTP library raises while talking to `url` into `Unreachable`."""
     try:
         yield
-    except httpx2.ConnectError as exc:
-        raise Unreachable(f"No server answers at {url} ({exc}). Start one with: opencode serve") from exc
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as exc:
+        message = f"No server answers at {url} ({exc or 'timed out'}). Start one with: opencode serve"
+        raise Unreachable(message, was_connected=False) from exc
     except (httpx2.TransportError, httpx2.StreamError) as exc:
         raise Unreachable(f"The connection to {url} is lost: {exc or type(exc).__name__}") from exc
 
