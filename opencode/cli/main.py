@@ -2,6 +2,7 @@
 
 import click
 
+from opencode.cli.attach import attach
 from opencode.cli.models import models
 from opencode.cli.serve import serve
 from opencode.version import VERSION
@@ -15,9 +16,11 @@ def main() -> None:
     \b
     opencode serve                 serve the current directory on http://localhost:3000
     opencode serve ~/project       serve another one
+    opencode attach                a terminal interface to a running server
     opencode models                which models can be used, and what the others lack
     """
 
 
 main.add_command(serve)
+main.add_command(attach)
 main.add_command(models)

@@ -21,8 +21,8 @@ from opencode.provider.port import (
     Usage,
     UserMessage,
 )
-from opencode.provider.sse_reader import SseEvent
 from opencode.provider.tool_arguments import finished_call
+from opencode.sse_reader import SseEvent
 
 _CACHE = {"type": "ephemeral"}
 _FINISH: dict[str, Literal["stop", "tool_calls", "length"]] = {

@@ -16,7 +16,7 @@ import msgspec
 
 from opencode.errors import ProviderError
 from opencode.provider.http import retry_after_s
-from opencode.provider.sse_reader import SseError
+from opencode.sse_reader import SseError
 
 _MAX_MESSAGE = 300
 _STATUS_OVERLOADED = 529

@@ -24,8 +24,8 @@ from opencode.provider.port import (
     Usage,
     UserMessage,
 )
-from opencode.provider.sse_reader import SseEvent
 from opencode.provider.tool_arguments import finished_call
+from opencode.sse_reader import SseEvent
 
 _DONE = b"[DONE]"
 

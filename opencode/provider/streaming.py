@@ -10,7 +10,7 @@ from opencode.provider import failures
 from opencode.provider.failures import Source
 from opencode.provider.http import read_bytes
 from opencode.provider.port import Delta
-from opencode.provider.sse_reader import SseEvent, read_events
+from opencode.sse_reader import SseEvent, read_events
 
 if TYPE_CHECKING:
     import httpx2

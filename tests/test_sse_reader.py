@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opencode.provider.sse_reader import SseError, SseEvent, SseReader, read_events
+from opencode.sse_reader import SseError, SseEvent, SseReader, read_events
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\n"), max_size=20)
@@ -96,3 +96,33 @@ def test_many_events_may_be_longer_together_than_one_may_be():
     reader = SseReader(max_event_bytes=100)
 
     assert sum(len(reader.feed(b"data: 123456\n\n")) for _ in range(1000)) == 1000
+
+
+def test_an_event_tells_its_own_id_and_the_reader_the_last_one():
+    reader = SseReader()
+
+    events = reader.feed(b"id: 7\ndata: 1\n\ndata: 2\n\n")
+
+    assert [event.id for event in events] == ["7", None]
+    assert reader.last_id == "7"
+
+
+def test_an_id_and_a_blank_line_say_where_the_reader_is():
+    reader = SseReader()
+
+    assert reader.feed(b"retry: 2000\nid: 41\n") == []
+    assert reader.last_id is None  # not before the blank line: the event may be cut off
+    assert reader.feed(b"\n") == []
+    assert (reader.last_id, reader.retry_ms) == ("41", 2000)
+
+
+@pytest.mark.parametrize("line", [b"retry: soon", b"retry: -1", b"retry: 1e3", b"retry: 9999999999", b"retry:"])
+def test_a_retry_that_is_no_time_is_ignored(line):
+    reader = SseReader()
+    reader.feed(b"retry: 5\n" + line + b"\n\n")
+
+    assert reader.retry_ms == 5
+
+
+def test_an_id_with_a_nul_is_ignored():
+    assert SseReader().feed(b"id: 1\0\ndata: x\n\n") == [SseEvent("message", b"x")]

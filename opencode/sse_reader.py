@@ -1,4 +1,4 @@
-"""Server-Sent Events out of the bytes of a provider's stream.
+"""Server-Sent Events out of the bytes of a stream (WHATWG HTML, section 9.2).
 
 Works on bytes, so that a character split between two chunks never matters: neither CR nor LF is part of a longer
 UTF-8 sequence.
@@ -12,14 +12,17 @@ from dataclasses import dataclass
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 _MAX_EVENT_BYTES = 16 * 1024 * 1024
+#: Of a `retry:`; a longer one is no time that anyone means.
+_RETRY_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class SseEvent:
-    """One event; `data` is left as bytes for the JSON decoder."""
+    """One event; `data` is left as bytes for the JSON decoder. `id` is the event's own, None where it brings none."""
 
     event: str
     data: bytes
+    id: str | None = None
 
 
 class SseError(Exception):
@@ -30,7 +33,8 @@ class SseReader:
     """Takes bytes as they come and gives the events that they complete.
 
     What follows the last blank line is no event yet: at the end of a stream it is dropped, as the standard says,
-    since it may be half of one.
+    since it may be half of one. `last_id` and `retry_ms` are what the stream said last, None where it has not: an id
+    and a blank line say where a reader is without an event, and a `retry:` when to come back.
     """
 
     def __init__(self, *, max_event_bytes: int = _MAX_EVENT_BYTES) -> None:
@@ -41,6 +45,9 @@ class SseReader:
         self._skip_lf = False
         self._event = b""
         self._data: list[bytes] = []
+        self._id: str | None = None
+        self.last_id: str | None = None
+        self.retry_ms: int | None = None
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Give the events that `chunk` completes.
@@ -75,8 +82,11 @@ class SseReader:
                 self._read_field(line)
                 continue
             if self._data:
-                events.append(SseEvent(self._event.decode("utf-8", "replace") or "message", b"\n".join(self._data)))
-            self._event, self._data = b"", []
+                name = self._event.decode("utf-8", "replace") or "message"
+                events.append(SseEvent(name, b"\n".join(self._data), self._id))
+            if self._id is not None:
+                self.last_id = self._id
+            self._event, self._data, self._id = b"", [], None
             self._size = sum(map(len, self._partial))
         return events
 
@@ -87,6 +97,10 @@ class SseReader:
             self._data.append(value)
         elif name == b"event":
             self._event = value
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
+            self.retry_ms = int(value)
 
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[SseEvent]:
