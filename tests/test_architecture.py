@@ -50,8 +50,9 @@ MAY_IMPORT = {
     "confinement": {"foundation", "session", "tool"},
     "wiring": {"foundation", "wiring", "confinement", "session", "port", "provider", "tool", "storage", "bus"},
     "server": {"foundation", "server", "session", "wiring"},
+    "tui": {"foundation", "tui"},
     "client": {"foundation", "client"},
-    "cli": {"foundation", "cli", "client", "server", "session", "wiring"},
+    "cli": {"foundation", "cli", "client", "tui", "server", "session", "wiring"},
 }
 PORT_PACKAGES = {"provider", "tool", "storage", "bus"}
 # (importing module, imported module): reason
@@ -86,6 +87,7 @@ CONFINED = {
     "openai": ("opencode.provider.",),
     "sqlalchemy": ("opencode.storage.",),
     "alembic": ("opencode.storage.",),
+    "textual": ("opencode.tui.",),
 }
 
 FILE_LINES = 300

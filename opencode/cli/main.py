@@ -3,6 +3,7 @@
 import click
 
 from opencode.cli.completion import completion
+from opencode.cli.attach import attach
 from opencode.cli.models import models
 from opencode.cli.run import run
 from opencode.cli.serve import serve
@@ -20,6 +21,7 @@ def main() -> None:
     opencode serve ~/project       serve another one
     opencode run "run the tests"   one turn, in this terminal
     opencode session list          the sessions that there are
+    opencode attach                a terminal interface to a running server
     opencode models                which models can be used, and what the others lack
     opencode completion bash       complete commands and options in your shell
     """
@@ -28,5 +30,6 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(run)
 main.add_command(session)
+main.add_command(attach)
 main.add_command(models)
 main.add_command(completion)
