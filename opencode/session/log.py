@@ -7,7 +7,8 @@ there is no timer, and no event is shown to anyone before it is stored.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from opencode import frames
@@ -43,6 +44,19 @@ class Pending:
         if isinstance(self.outcome, Committed):
             return self.outcome
         raise self.outcome or StoreError("the log is closed")
+
+
+class Park(Protocol):
+    """Waits in a follower's place, and meanwhile sends what comes past it."""
+
+    def __call__(self, session_id: str, tail: Tail, after: int, turn_id: str | None) -> int:
+        """Serve a follower who has all up to `after` until it has to go on by itself; gives its new `after`.
+
+        Never serves the end of the turn `turn_id`, nor what has left the tail.
+
+        Raises:
+            OSError: the client has left, or takes nothing any more.
+        """
 
 
 class EventLog:
@@ -139,7 +153,8 @@ class EventLog:
         tail = self._tails.get(session_id)
         if tail is not None:
             tail.extend(committed.first_seq, committed.frames)
-        self._bus.ring(session_id)
+        if committed.frames:
+            self._bus.ring(session_id)
 
     def tail(self, session_id: str) -> Tail:
         """The session's tail; it lives as long as someone holds it."""
@@ -156,15 +171,25 @@ class EventLog:
         return self.tail(session_id).last_seq
 
     def follow(
-        self, session_id: str, tail: Tail, after: int, *, beat_s: float, live: bool = True, turn_id: str | None = None
+        self,
+        session_id: str,
+        tail: Tail,
+        after: int,
+        *,
+        beat_s: float,
+        live: bool = True,
+        turn_id: str | None = None,
+        park: Park | None = None,
     ) -> Iterator[Chunk | None]:
         """Every event above `after`, once and in order, then what comes; None at least every `beat_s` seconds.
+
+        With `park` it waits there, which may send events and beats past this iterator.
 
         `tail` is the session's, taken before its existence was checked, so that a deletion in between is seen. Ends
         when the session is deleted (see `Tail.deleted`), when the server stops, with `live=False` at the end of what is
         stored, and with `turn_id` after that turn's `done`.
         """
-        ear = self._bus.subscribe(session_id)
+        ear = self._bus.subscribe(session_id) if park is None else None
         try:
             while True:
                 closing = self.closing.is_set()
@@ -179,10 +204,20 @@ class EventLog:
                     continue
                 if tail.deleted or tail.failed or not live or closing:
                     return
-                if not ear.wait(beat_s):
+                if park is not None:
+                    after = park(session_id, tail, after, turn_id)
+                elif ear is not None and not ear.wait(beat_s):
                     yield None
         finally:
-            ear.close()
+            if ear is not None:
+                ear.close()
+
+    def listen(self, session_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called whenever the session may have something new; what comes back ends that.
+
+        It is called in the thread that writes, and must neither block nor raise.
+        """
+        return self._bus.subscribe(session_id, call).close
 
     def _next(self, tail: Tail, session_id: str, after: int) -> Chunk | None:
         if after >= tail.last_seq:
@@ -225,7 +260,7 @@ class EventLog:
 
 def _until_done(chunk: Chunk, turn_id: str) -> Chunk | None:
     """The chunk up to the turn's `done`, where it holds it."""
-    if b"\nevent: done\n" not in chunk.data:
+    if not chunk.has_done:
         return None
     found = frames.split(chunk.data)
     index = _place(found, b"done", turn_id)

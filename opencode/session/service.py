@@ -16,7 +16,7 @@ from opencode.records import Message, Page, Session, Turn
 from opencode.session import diff, fork, permission
 from opencode.session.directories import Directories
 from opencode.session.events import SessionUpdated
-from opencode.session.log import EventLog, from_start
+from opencode.session.log import EventLog, Park, from_start
 from opencode.session.runner import Runner
 from opencode.session.tail import Chunk, Tail
 from opencode.session.turns import Key, Turns, WhenBusy
@@ -248,6 +248,7 @@ class SessionService:
         live: bool = True,
         turn_id: str | None = None,
         resync: bool = False,
+        park: Park | None = None,
     ) -> "Following":
         """Follow the session's log above `after`; None: from the running turn's start, else from the next event.
 
@@ -269,17 +270,21 @@ class SessionService:
                 f"after={after} lies beyond the session's log, which ends at {tail.last_seq}.",
                 details=[{"field": "after", "message": f"at most {tail.last_seq}"}],
             )
-        chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id)
+        chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id, park=park)
         return Following(after, chunks, beyond, tail, self.log.closing.is_set)
 
-    def follow_turn(self, turn: Turn, *, beat_s: float, live: bool = True, seen: int = 0) -> "Following":
+    def follow_turn(
+        self, turn: Turn, *, beat_s: float, live: bool = True, seen: int = 0, park: Park | None = None
+    ) -> "Following":
         """Follow one turn from its `turn_start`, or above `seen`, to its `done`; one that is queued, when it begins."""
         end = self.log.last_seq(turn.session_id)
         if not turn.first_seq:  # asked again after the log's end was noted: it may have begun in between
             turn = self.store.turn(turn.session_id, turn.id) or turn
         if turn.first_seq:
             after = max(turn.first_seq - 1, min(seen, end))
-            return self.follow(turn.owner, turn.session_id, after=after, beat_s=beat_s, live=live, turn_id=turn.id)
+            own = turn.owner, turn.session_id
+            return self.follow(*own, after=after, beat_s=beat_s, live=live, turn_id=turn.id, park=park)
+        # Not at `park`: what comes before its `turn_start` is not for its stream.
         following = self.follow(turn.owner, turn.session_id, after=end, beat_s=beat_s, live=live, turn_id=turn.id)
         return replace(following, chunks=from_start(following.chunks, turn.id))
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: Bytes of frames that a tail keeps; who is further behind reads from the store.
 TAIL_BYTES = 512 * 1024
@@ -17,6 +17,10 @@ class Chunk:
     first_seq: int
     last_seq: int
     data: bytes
+    has_done: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_done", b"\nevent: done\n" in self.data)
 
 
 class Tail:
