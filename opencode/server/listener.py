@@ -112,15 +112,15 @@ class _Handler(WSGIRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What is refused before the app sees it wears the same envelope."""
-        body = envelope(InvalidRequest(f"The request could not be read: {(message or explain or 'malformed')[:200]}"))
-        body["error"]["status"] = code
-        data = orjson.dumps(body) + b"\n"
-        self.send_response(code)
-        for name, value in (("Connection", "close"), ("Content-Type", "application/json")):
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(_refusal(code, message or explain or "malformed"))
+
+
+def _refusal(status: int, reason: str) -> bytes:
+    body = envelope(InvalidRequest(f"The request could not be read: {reason[:200]}"))
+    body["error"]["status"] = status
+    data = orjson.dumps(body) + b"\n"
+    head = f"HTTP/1.1 {status} Refused\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 class _Server(ThreadedWSGIServer):
@@ -202,6 +202,18 @@ class _Greenlets:
             def get_environ(self) -> dict[str, Any]:
                 # Where the stall limit of streams finds the connection.
                 return {**super().get_environ(), "werkzeug.socket": self.socket}
+
+            def handle_one_request(self) -> Any:
+                found = super().handle_one_request()
+                if isinstance(found, tuple):  # refused; pywsgi's own words are plain text
+                    return found[0], _refusal(int(found[0]), "malformed")
+                return found
+
+            def finalize_headers(self) -> None:
+                """One request a connection, as with threads: an idle one would hold up the stop."""
+                super().finalize_headers()
+                self.response_headers.append((b"Connection", b"close"))
+                self.close_connection = True
 
         self._pool = Pool(CONNECTIONS)
         self._servers = [
