@@ -9,6 +9,7 @@ the server stops), it is woken, and its generator goes on from the exact byte.
 One ticker beats for all idle followers, and a watch on each socket tells when a client leaves.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -108,7 +109,7 @@ class Pump:
             watch.close()
             self._leave(group, follower)
         if follower.gone:
-            raise ConnectionResetError("the client has left")
+            raise ConnectionResetError(errno.ECONNRESET, "the client has left")
         rest = follower.rest
         for start in range(0, len(rest), self._piece_bytes):
             follower.connection.sendall(rest[start : start + self._piece_bytes])
