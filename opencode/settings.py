@@ -218,6 +218,9 @@ class Settings(BaseModel):
         "a whole number",
         gt=0,
     )
+    pump: Switch = _env(
+        "OPENCODE_PUMP", True, "streams share their writes; off makes each a plain generator", "on or off"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _env(
         "OPENCODE_LOG_LEVEL", "info", "what is logged", "debug, info, warning or error"
     )

@@ -22,6 +22,7 @@ SPECIAL = {
     "auth": ("on", True),
     "auth_tokens": ("one, two", ("one", "two")),
     "rate_limit": ("off", False),
+    "pump": ("off", False),
     "shared_shell": ("on", True),
     "sandbox_network": ("off", False),
     "cors_credentials": ("yes", True),

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 #: From this length on a wait is ended by the bus' one ticker: a timer for each wait of each stream costs more than the
 #: ring itself. It may then last one tick longer.
@@ -13,12 +14,18 @@ _TICK_S = 1.0
 class _Ear:
     """One subscription: an event that stays set until it is waited for, so that no ring is missed between two waits."""
 
-    def __init__(self, bus: "MemoryBus", topic: str) -> None:
+    def __init__(self, bus: "MemoryBus", topic: str, call: Callable[[], None] | None) -> None:
         self._bus = bus
         self._topic = topic
+        self._call = call
         self.event = threading.Event()
         self.deadline = float("inf")
         self.late = False
+
+    def ring(self) -> None:
+        self.event.set()
+        if self._call is not None:
+            self._call()
 
     def wait(self, timeout_s: float) -> bool:
         if timeout_s < _COARSE_S:
@@ -58,10 +65,11 @@ class MemoryBus:
         with self._lock:
             ears = list(self._ears.get(topic, ()))
         for ear in ears:
-            ear.event.set()
+            ear.ring()
 
-    def subscribe(self, topic: str) -> _Ear:
-        ear = _Ear(self, topic)
+    def subscribe(self, topic: str, call: Callable[[], None] | None = None) -> _Ear:
+        """See `port.Bus.subscribe`."""
+        ear = _Ear(self, topic, call)
         with self._lock:
             self._ears[topic].add(ear)
         return ear

@@ -1,5 +1,6 @@
 """The doorbell: it says that there may be something new, and carries nothing."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -19,8 +20,11 @@ class Bus(Protocol):
     def ring(self, topic: str) -> None:
         """Wake all who listen to `topic`. Never blocks, never raises."""
 
-    def subscribe(self, topic: str) -> Subscription:
-        """Listen to `topic` from now on."""
+    def subscribe(self, topic: str, call: Callable[[], None] | None = None) -> Subscription:
+        """Listen to `topic` from now on.
+
+        `call` is called by each ring, in the thread that rings; it must neither block nor raise.
+        """
 
     def check(self) -> None:
         """Raise `StoreError` where the bus is out of reach."""

@@ -2,8 +2,8 @@
 
 import click
 
-from opencode.cli.completion import completion
 from opencode.cli.attach import attach
+from opencode.cli.completion import completion
 from opencode.cli.models import models
 from opencode.cli.run import run
 from opencode.cli.serve import serve

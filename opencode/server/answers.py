@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Flask, Response, request
 
 from opencode import frames
-from opencode.session.service import Following
+from opencode.session.following import Following
+from opencode.wiring import Services
 
 #: A comment line this often keeps a stream open and finds out who has left (API section 3: at least every 15 s).
 BEAT_S = 15.0
@@ -19,6 +20,14 @@ _STALL_S = 60.0
 _PIECE = 16 * 1024
 #: Reconnects after a stop are spread over this time, so that they do not all come at once.
 _SPREAD_MS = 3000
+
+
+def start_pump(app: Flask, services: Services) -> None:
+    """Let the pump serve the app's waiting streams. To be called in gunicorn's gevent worker."""
+    from opencode.server.pump import Pump  # noqa: PLC0415 - gevent is imported only where it runs the server
+
+    if services.settings.pump:
+        app.extensions["opencode-pump"] = Pump(services.log, beat=_BEAT, beat_s=BEAT_S, piece_bytes=_PIECE)
 
 
 def json_response(data: Any, *, status: int = 200) -> Response:

@@ -8,6 +8,7 @@ from flask import current_app, g, request
 from opencode.errors import InvalidRequest
 from opencode.server.limits import Limits
 from opencode.session.service import SessionService
+from opencode.session.tail import Park
 from opencode.session.turns import Key
 from opencode.wiring import Services
 
@@ -24,6 +25,12 @@ def sessions() -> SessionService:
 
 def limits() -> Limits:
     return cast("Limits", current_app.extensions["opencode-limits"])
+
+
+def waiting_place() -> Park | None:
+    """Where the stream that answers the request waits for what is new; None where its generator does."""
+    pump = current_app.extensions.get("opencode-pump")
+    return None if pump is None else cast("Park | None", pump.place(request.environ))
 
 
 def owner() -> str:

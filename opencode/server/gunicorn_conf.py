@@ -99,10 +99,12 @@ def _settle(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In the worker, when the app stands: room for sockets, the banner, and an ear for SIGTERM."""
-    from opencode.server.banner import banner  # noqa: PLC0415 - only here is everything patched
+    from opencode.server.answers import start_pump  # noqa: PLC0415 - only here is everything patched
+    from opencode.server.banner import banner  # noqa: PLC0415 - as above
 
     _raise_nofile()
     services = worker.wsgi.extensions["opencode"]
+    start_pump(worker.wsgi, services)
     port = worker.sockets[0].getsockname()[1]
     code = worker.wsgi.extensions["opencode-authenticator"].link_code()
     sys.stdout.write(banner(services, port=port, token=worker.wsgi.config["NEW_TOKEN"], code=code))

@@ -7,9 +7,9 @@ from opencode.errors import NotAcceptable, Unavailable
 from opencode.records import Turn
 from opencode.server import schemas, views
 from opencode.server.answers import BEAT_S, event_stream, json_response, session_stream
-from opencode.server.context import idempotency_key, limits, owner, sessions
+from opencode.server.context import idempotency_key, limits, owner, sessions, waiting_place
 from opencode.server.routes import route
-from opencode.session.service import Following
+from opencode.session.following import Following
 
 messages = Blueprint("messages", __name__, url_prefix="/api")
 
@@ -29,13 +29,14 @@ _DIGITS = 18
     scope="write",
 )
 def send_message(session_id: str, body: schemas.SendMessage) -> Response:
-    wants_json = _wants_json()
+    wants_json, wants_no_wait = _wants_json(), _wants_no_wait()
     with limits().open_stream(owner()) as stream:
         turn = sessions().send(
             owner(), session_id, body.content, model=body.model, when_busy=body.when_busy, key=idempotency_key()
         )
-        following = sessions().follow_turn(turn, beat_s=BEAT_S)
-        if _wants_no_wait():
+        park = None if wants_json or wants_no_wait else waiting_place()
+        following = sessions().follow_turn(turn, beat_s=BEAT_S, park=park)
+        if wants_no_wait:
             return json_response(schemas.TurnAccepted(turn_id=turn.id, seq=following.after).model_dump(), status=202)
         if wants_json:
             return _wait(turn, following)
@@ -95,11 +96,12 @@ def _follow(session_id: str, query: schemas.FollowQuery) -> Following | None:
         turn = sessions().turn(owner(), session_id, query.turn)
         if turn.last_seq is not None and (seen or 0) >= turn.last_seq:
             return None  # by 204 an `EventSource` learns not to come back
-        return sessions().follow_turn(turn, seen=seen or 0, beat_s=BEAT_S, live=live)
-    if seen is not None:
-        return sessions().follow(owner(), session_id, after=seen, beat_s=BEAT_S, live=live, resync=True)
-    after = query.after if query.after is not None or live else 0
-    return sessions().follow(owner(), session_id, after=after, beat_s=BEAT_S, live=live)
+        return sessions().follow_turn(turn, seen=seen or 0, beat_s=BEAT_S, live=live, park=waiting_place())
+    # A stale number from another store is told by `resync`, not by an error that would end an `EventSource` for good.
+    after = seen if seen is not None else query.after if query.after is not None or live else 0
+    return sessions().follow(
+        owner(), session_id, after=after, beat_s=BEAT_S, live=live, resync=seen is not None, park=waiting_place()
+    )
 
 
 def _wait(turn: Turn, following: Following) -> Response:

@@ -10,7 +10,8 @@ from opencode.server import ws_messages
 from opencode.server.answers import BEAT_S
 from opencode.server.limits import OpenStream
 from opencode.server.ws_connection import Code, Connection, Gone
-from opencode.session.service import Following, SessionService
+from opencode.session.following import Following
+from opencode.session.service import SessionService
 
 if TYPE_CHECKING:
     from opencode.session.tail import Chunk

@@ -7,14 +7,14 @@ there is no timer, and no event is shown to anyone before it is stored.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from weakref import WeakValueDictionary
 
-from opencode import frames
 from opencode.bus.port import Bus
 from opencode.errors import OpenCodeError, StoreBusy, StoreError
 from opencode.session.events import Error
-from opencode.session.tail import TAIL_BYTES, Chunk, Place, Tail
+from opencode.session.tail import TAIL_BYTES, Chunk, Park, Place, Tail
+from opencode.session.turn_chunks import until_done
 from opencode.storage.port import Append, Committed, EventStore
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,8 @@ class EventLog:
         tail = self._tails.get(session_id)
         if tail is not None:
             tail.extend(committed.first_seq, committed.frames)
-        self._bus.ring(session_id)
+        if committed.frames:
+            self._bus.ring(session_id)
 
     def tail(self, session_id: str) -> Tail:
         """The session's tail; it lives as long as someone holds it."""
@@ -186,35 +187,48 @@ class EventLog:
         live: bool = True,
         turn_id: str | None = None,
         left: threading.Event | None = None,
+        park: Park | None = None,
     ) -> Iterator[Chunk | None]:
         """Every event above `after`, once and in order, then what comes; None at least every `beat_s` seconds.
+
+        With `park` it waits there, which may send events and beats past this iterator.
 
         `tail` is the session's, taken before its existence was checked, so that a deletion in between is seen. Ends
         when the session is deleted (see `Tail.deleted`), when the server stops, with `live=False` at the end of what is
         stored, with `turn_id` after that turn's `done`, and when it is woken (`wake`) with `left` set.
         """
-        ear = self._bus.subscribe(session_id)
         place = Place(after)
         tail.places.add(place)
+        ear = self._bus.subscribe(session_id) if park is None else None
         try:
             while True:
                 closing = self.closing.is_set() or (left is not None and left.is_set())
-                chunk = self._next(tail, session_id, after)
+                chunk = self._next(tail, session_id, place.seq)
                 if chunk is not None:
-                    done = turn_id is not None and _until_done(chunk, turn_id)
+                    done = turn_id is not None and until_done(chunk, turn_id)
                     if done:
                         yield done
                         return
-                    place.seq = after = chunk.last_seq
+                    place.seq = chunk.last_seq
                     yield chunk
                     continue
                 if tail.deleted or tail.failed or not live or closing:
                     return
-                if not ear.wait(beat_s):
+                if park is not None:
+                    park(session_id, tail, place, turn_id)
+                elif ear is not None and not ear.wait(beat_s):
                     yield None
         finally:
             tail.places.discard(place)
-            ear.close()
+            if ear is not None:
+                ear.close()
+
+    def listen(self, session_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called whenever the session may have something new; what comes back ends that.
+
+        It is called in the thread that writes, and must neither block nor raise.
+        """
+        return self._bus.subscribe(session_id, call).close
 
     def _next(self, tail: Tail, session_id: str, after: int) -> Chunk | None:
         if after >= tail.last_seq:
@@ -264,35 +278,3 @@ class EventLog:
             self._closed = True
             self._work.notify()
         self._writer.join()
-
-
-def _until_done(chunk: Chunk, turn_id: str) -> Chunk | None:
-    """The chunk up to the turn's `done`, where it holds it."""
-    if b"\nevent: done\n" not in chunk.data:
-        return None
-    found = frames.split(chunk.data)
-    index = _place(found, b"done", turn_id)
-    if index is None:
-        return None
-    return Chunk(chunk.first_seq, chunk.first_seq + index, b"".join(found[: index + 1]))
-
-
-def from_start(chunks: Iterator[Chunk | None], turn_id: str) -> Iterator[Chunk | None]:
-    """Leave out what comes before the turn's `turn_start`."""
-    begun = False
-    for chunk in chunks:
-        if begun or chunk is None:
-            yield chunk
-            continue
-        found = frames.split(chunk.data)
-        index = _place(found, b"turn_start", turn_id)
-        if index is not None:
-            begun = True
-            yield Chunk(chunk.first_seq + index, chunk.last_seq, b"".join(found[index:]))
-
-
-def _place(found: list[bytes], event: bytes, turn_id: str) -> int | None:
-    """Where in these frames the turn's event of this name stands."""
-    mark = b"\nevent: %b\n" % event
-    places = (n for n, frame in enumerate(found) if mark in frame and frames.parse(frame)[2]["turn_id"] == turn_id)
-    return next(places, None)

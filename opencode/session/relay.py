@@ -7,8 +7,9 @@ from typing import Any
 
 from opencode import frames
 from opencode.errors import SessionNotFound, StoreError
+from opencode.session.following import Following
 from opencode.session.screen import Screen
-from opencode.session.service import Following, SessionService
+from opencode.session.service import SessionService
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What clients can do with sessions. Everything here is by owner: what is another's does not exist."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,9 +18,11 @@ from opencode.session import diff, fork, permission
 from opencode.session.budget import Budget
 from opencode.session.directories import Directories
 from opencode.session.events import SessionUpdated
-from opencode.session.log import EventLog, from_start
+from opencode.session.following import Following
+from opencode.session.log import EventLog
 from opencode.session.runner import Runner
-from opencode.session.tail import Chunk, Tail
+from opencode.session.tail import Park
+from opencode.session.turn_chunks import from_start
 from opencode.session.turns import Key, Turns, WhenBusy
 from opencode.storage.port import Append, Store
 from opencode.tool.port import Tools
@@ -255,7 +257,8 @@ class SessionService:
         turn_id: str | None = None,
         resync: bool = False,
         left: threading.Event | None = None,
-    ) -> "Following":
+        park: Park | None = None,
+    ) -> Following:
         """Follow the session's log above `after`; None: from the running turn's start, else from the next event.
 
         With `resync`, an `after` beyond the log (another store's) begins at its end, and `Following.resync` says so.
@@ -277,27 +280,21 @@ class SessionService:
                 f"after={after} lies beyond the session's log, which ends at {tail.last_seq}.",
                 details=[{"field": "after", "message": f"at most {tail.last_seq}"}],
             )
-        chunks = self.log.follow(session.id, tail, after, beat_s=beat_s, live=live, turn_id=turn_id, left=left)
+        how: dict[str, Any] = {"beat_s": beat_s, "live": live, "turn_id": turn_id, "left": left, "park": park}
+        chunks = self.log.follow(session.id, tail, after, **how)
         return Following(after, chunks, beyond, tail, self.log.closing.is_set)
 
-    def follow_turn(self, turn: Turn, *, beat_s: float, live: bool = True, seen: int = 0) -> "Following":
+    def follow_turn(
+        self, turn: Turn, *, beat_s: float, live: bool = True, seen: int = 0, park: Park | None = None
+    ) -> Following:
         """Follow one turn from its `turn_start`, or above `seen`, to its `done`; one that is queued, when it begins."""
         end = self.log.last_seq(turn.session_id)
         if not turn.first_seq:  # asked again after the log's end was noted: it may have begun in between
             turn = self.store.turn(turn.session_id, turn.id) or turn
         if turn.first_seq:
             after = max(turn.first_seq - 1, min(seen, end))
-            return self.follow(turn.owner, turn.session_id, after=after, beat_s=beat_s, live=live, turn_id=turn.id)
+            own = turn.owner, turn.session_id
+            return self.follow(*own, after=after, beat_s=beat_s, live=live, turn_id=turn.id, park=park)
+        # Not at `park`: what comes before its `turn_start` is not for its stream.
         following = self.follow(turn.owner, turn.session_id, after=end, beat_s=beat_s, live=live, turn_id=turn.id)
         return replace(following, chunks=from_start(following.chunks, turn.id))
-
-
-@dataclass(frozen=True, slots=True)
-class Following:
-    """A follower: where it begins, what it gives, and (`tail`, `stopping`) why it ended."""
-
-    after: int
-    chunks: Iterator[Chunk | None]
-    resync: bool
-    tail: Tail
-    stopping: Callable[[], bool]

@@ -2,7 +2,8 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 #: Bytes of frames that a tail keeps; who is further behind reads from the store.
 TAIL_BYTES = 512 * 1024
@@ -17,6 +18,10 @@ class Chunk:
     first_seq: int
     last_seq: int
     data: bytes
+    has_done: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_done", b"\nevent: done\n" in self.data)
 
 
 @dataclass(eq=False, slots=True)
@@ -88,3 +93,16 @@ class Tail:
                 self._joined.clear()
             self._joined[seq] = chunk
             return chunk
+
+
+class Park(Protocol):
+    """Waits in a follower's place, and meanwhile sends what comes past it."""
+
+    def __call__(self, session_id: str, tail: Tail, place: Place, turn_id: str | None) -> None:
+        """Serve a follower, moving its place, until it has to go on by itself.
+
+        Never serves the end of the turn `turn_id`, nor what has left the tail.
+
+        Raises:
+            OSError: the client has left, or takes nothing any more.
+        """
