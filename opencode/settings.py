@@ -6,7 +6,6 @@ as environment variables, so that every way to start the server reads the same.
 
 import ipaddress
 import os
-import tomllib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,53 +14,9 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from opencode import project_file
 from opencode.errors import SettingsError
 from opencode.setting_types import Address, Entries, Listed, Origins, Pairs, Rules, Switch
-
-_CONFIG_FILE = "opencode.toml"
-#: What `opencode.toml` in the served directory may not set: the agent itself can write that file.
-NOT_FROM_PROJECT = frozenset(
-    {
-        "allowed_hosts",
-        "anthropic_api_key",
-        "anthropic_base_url",
-        "auth",
-        "auth_tokens",
-        "body_timeout_s",
-        "budget_seconds",
-        "budget_tokens",
-        "cors_credentials",
-        "cors_origins",
-        "data_dir",
-        "database_url",
-        "directory",
-        "host",
-        "max_body_bytes",
-        "max_steps",
-        "max_streams",
-        "max_tokens",
-        "max_turns",
-        "openai_api_key",
-        "openai_base_url",
-        "permission",
-        "project_roots",
-        "public_url",
-        "rate_limit",
-        "rate_limit_max_keys",
-        "rate_limit_max_requests",
-        "rate_limit_max_sessions",
-        "sandbox",
-        "sandbox_network",
-        "sandbox_readable",
-        "script",
-        "secret_key",
-        "session_budget_seconds",
-        "session_budget_tokens",
-        "shared_shell",
-        "token",
-        "trusted_proxies",
-    }
-)
 
 
 def _env(name: str, default: Any, meaning: str, form: str, **limits: Any) -> Any:
@@ -267,9 +222,10 @@ def load(environ: Mapping[str, str], *, directory: Path | None = None) -> tuple[
     Raises:
         SettingsError: a value is malformed; the message names the setting, its form and where it was set.
     """
-    values, warnings = _from_file((directory or Path(environ.get("OPENCODE_DIRECTORY") or Path.cwd())) / _CONFIG_FILE)
-    sources = {name: f"{name} in {_CONFIG_FILE}" for name in values}
     known = {variable(field): name for name, field in Settings.model_fields.items()}
+    folder = directory or Path(environ.get("OPENCODE_DIRECTORY") or Path.cwd())
+    values, warnings = project_file.read(folder / project_file.NAME, {name: own for own, name in known.items()})
+    sources = {name: f"{name} in {project_file.NAME}" for name in values}
     for variable_name, text in environ.items():
         if variable_name in known and text != "":
             values[known[variable_name]] = text
@@ -280,28 +236,6 @@ def load(environ: Mapping[str, str], *, directory: Path | None = None) -> tuple[
         return Settings(**values), warnings
     except ValidationError as exc:
         raise SettingsError(explain(exc, values, sources)) from None
-
-
-def _from_file(path: Path) -> tuple[dict[str, Any], list[str]]:
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return {}, []
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path} cannot be read: {exc}") from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise SettingsError(f"{path} is not valid TOML: {exc}") from None
-    closed = sorted(NOT_FROM_PROJECT & values.keys())
-    if closed:
-        raise SettingsError(
-            f"{path}: {closed[0]} cannot be set here, since tools can write this file. Set"
-            f" {variable(Settings.model_fields[closed[0]])} in the environment instead."
-        )
-    unknown = sorted(values.keys() - Settings.model_fields.keys())
-    known = {name: value for name, value in values.items() if name in Settings.model_fields}
-    return known, [f"{path}: {name} is not a setting of this version; it has no effect." for name in unknown]
 
 
 def explain(exc: ValidationError, values: Mapping[str, Any], sources: Mapping[str, str]) -> str:

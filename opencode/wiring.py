@@ -97,45 +97,19 @@ def build_services(
     """
     directories = find_directories(settings)
     toolbox, sandbox = _toolbox(settings, environ, directories)
-    unknown = sorted(settings.permission.keys() - set(toolbox.names))
-    if unknown:
-        raise SettingsError(
-            f"OPENCODE_PERMISSION names {unknown[0]!r}, which is no tool. The tools: {', '.join(toolbox.names)}."
-        )
     models, reason = find_models(settings, providers)
     store = open_store(settings.database_url, settings.data_dir, durability=settings.durability)
     bus = MemoryBus()
     event_log = EventLog(store, bus)
     _warm(models)
-    budget = _budget(settings, store)
-    work = _Work(settings, store, event_log, bus, models, toolbox, directories, budget)
-    runner = Runner(
-        work,
-        store,
-        turn_timeout_s=settings.turn_timeout_s,
-        lease_s=settings.lease_s,
-        max_turns=settings.max_turns if settings.rate_limit else None,
-    )
-    turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
-    sessions = SessionService(
-        store=store,
-        log=event_log,
-        bus=bus,
-        models=models,
-        tools=toolbox,
-        runner=runner,
-        turns=turns,
-        directories=directories,
-        ceiling=settings.permission,
-        budget=budget,
-    )
+    sessions = _sessions(settings, store, event_log, bus, models, toolbox, directories)
     if takes_up:
         # This process owns the store, so that nobody else can be working on what is unfinished.
-        turns.take_up_all(now=float("inf"))
+        sessions.turns.take_up_all(now=float("inf"))
     else:
-        runner.on_tick = lambda: None
+        sessions.runner.on_tick = lambda: None
     screens = Screens(sessions, bus, event_log.closing)
-    checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
+    checks = {"store": store.check, "bus": bus.check, "turns": sessions.runner.check_open}
     return Services(
         settings=settings,
         sessions=sessions,
@@ -146,9 +120,42 @@ def build_services(
         log=event_log,
         secrets=store,
         _store=store,
-        _runner=runner,
+        _runner=sessions.runner,
         _checks=checks,
         _providers=models.providers,
+    )
+
+
+def _sessions(
+    settings: Settings,
+    store: Store,
+    event_log: EventLog,
+    bus: MemoryBus,
+    models: ModelNames,
+    toolbox: Toolbox,
+    directories: Directories,
+) -> SessionService:
+    budget = _budget(settings, store)
+    work = _Work(settings, store, event_log, bus, models, toolbox, directories, budget)
+    runner = Runner(
+        work,
+        store,
+        turn_timeout_s=settings.turn_timeout_s,
+        lease_s=settings.lease_s,
+        max_turns=settings.max_turns if settings.rate_limit else None,
+    )
+    turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
+    return SessionService(
+        store=store,
+        log=event_log,
+        bus=bus,
+        models=models,
+        tools=toolbox,
+        runner=runner,
+        turns=turns,
+        directories=directories,
+        ceiling=settings.permission,
+        budget=budget,
     )
 
 
@@ -258,4 +265,10 @@ def _toolbox(settings: Settings, environ: Mapping[str, str], directories: Direct
     beside = [Path(ripgrep).parent] if Path(ripgrep).is_absolute() else []
     sandbox, said = choose_sandbox(settings, environ, directories, programs=beside)
     bash, grep = Bash(environment=environment, sandbox=sandbox), Grep(ripgrep=ripgrep, sandbox=sandbox)
-    return Toolbox([bash, Read(), Write(), Edit(), grep, Glob(), List()]), said
+    toolbox = Toolbox([bash, Read(), Write(), Edit(), grep, Glob(), List()])
+    unknown = sorted(settings.permission.keys() - set(toolbox.names))
+    if unknown:
+        raise SettingsError(
+            f"OPENCODE_PERMISSION names {unknown[0]!r}, which is no tool. The tools: {', '.join(toolbox.names)}."
+        )
+    return toolbox, said

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from opencode.settings import NOT_FROM_PROJECT, Settings, variable
+from opencode.project_file import NOT_FROM_PROJECT
+from opencode.settings import Settings, variable
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"

@@ -32,6 +32,7 @@ FOUNDATION = {
     "openat",
     "opencode",
     "origins",
+    "project_file",
     "records",
     "setting_types",
     "settings",

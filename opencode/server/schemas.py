@@ -1,12 +1,10 @@
 """Bodies, queries and answers. Requests are checked against these, and the API document is made from them."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from opencode.records import TurnState
-from opencode.session.terminal_input import CommandName
 
 _TEXT_CHARS = 1_000_000
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -75,38 +73,6 @@ class AnswerPermission(Request):
     response: Literal["once", "always", "reject"]
 
 
-class MakeTicket(Request):
-    path: Annotated[str, StringConstraints(max_length=500)] = Field(description="of the GET that the ticket is for")
-
-
-class SignIn(Request):
-    """One of the two."""
-
-    code: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
-        None, description="of the link that the server printed"
-    )
-    token: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.code is None) == (self.token is None):
-            raise PydanticCustomError("one_of", "send either a code or a token")
-        return self
-
-
-class TuiInput(Request):
-    type: Literal["keypress", "text", "command"]
-    key: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
-        None, description="with `keypress`: a printable character, or a key's name such as `enter` or `ctrl+a`"
-    )
-    text: Annotated[str, StringConstraints(max_length=100_000)] | None = Field(None, description="with `text`")
-    command: CommandName | None = Field(None, description="with `command`; the fields below are its arguments")
-    session_id: Name | None = Field(None, description="of `session.select` and `session.delete`")
-    permission_id: Name | None = Field(None, description="of `permission.reply`; without it the one that waits")
-    response: Literal["once", "always", "reject"] | None = Field(None, description="of `permission.reply`")
-    model: Name | None = Field(None, description="of `model.select` and `session.new`")
-
-
 class Query(BaseModel):
     """Query parameters: texts, so numbers are read from them."""
 
@@ -129,16 +95,6 @@ class FollowQuery(Query):
     until: Literal["end"] | None = Field(None, description="replay what is stored, then end")
     turn: Annotated[str, StringConstraints(max_length=100)] | None = Field(
         None, description="replay one turn, then end"
-    )
-
-
-class ScreenQuery(Query):
-    tui: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
-
-
-class ScreenFollowQuery(ScreenQuery):
-    after: Annotated[str, StringConstraints(max_length=100)] | None = Field(
-        None, description="the id of the last event already seen; `Last-Event-ID` goes before it"
     )
 
 
@@ -240,16 +196,6 @@ class Success(BaseModel):
     success: Literal[True] = True
 
 
-class Ticket(BaseModel):
-    ticket: str = Field(description="for ?ticket= at that path")
-    expires_in: int = Field(description="seconds in which it must be used; the same stream may come back for 12 hours")
-
-
-class SignedIn(BaseModel):
-    owner: str
-    scopes: list[str]
-
-
 class Aborted(Success):
     aborted: bool
 
@@ -286,23 +232,6 @@ class Project(BaseModel):
 
 class ProjectList(BaseModel):
     projects: list[Project]
-
-
-class PendingPermission(BaseModel):
-    permission_id: str
-    turn_id: str
-    tool: str
-    params: dict[str, Any]
-    call_id: str
-
-
-class ScreenState(BaseModel):
-    prompt: str
-    cursor: int = Field(description="in code points")
-    session_id: str | None = Field(description="the active session")
-    model: str | None = Field(description="what the next session made here gets")
-    permissions: list[PendingPermission] = Field(description="what the active session waits for, the oldest first")
-    last_event_id: str = Field(description="follow with ?after=<last_event_id>, and nothing is missed or doubled")
 
 
 class Health(BaseModel):

@@ -14,6 +14,7 @@ from opencode.server.authentication import Authenticator, Shown, refusal
 from opencode.server.context import services
 from opencode.server.credentials import COOKIE_S, TICKET_S, Claims
 from opencode.server.routes import route
+from opencode.server.sign_in_schemas import MakeTicket, SignedIn, SignIn, Ticket
 
 sign_in = Blueprint("sign_in", __name__, url_prefix="/api")
 
@@ -40,26 +41,37 @@ def shown() -> Shown:
 
 
 @sign_in.post("/ticket")
-@route(summary="A ticket for a stream's address", body=schemas.MakeTicket, answer=schemas.Ticket, scope="read")
-def make_ticket(body: schemas.MakeTicket) -> Response:
+@route(
+    summary="A ticket for a stream's address",
+    body=MakeTicket,
+    answer=Ticket,
+    scope="read",
+)
+def make_ticket(body: MakeTicket) -> Response:
     if not _leads_to_a_get(body.path):
         message = "must be the path of a GET of this API, without a query, such as /api/session/ses_1/message"
         raise InvalidRequest(f"path: {message}", details=[{"field": "path", "message": message}])
     claims = Claims(g.caller.token_mark, request.host.lower(), g.caller.sign_in, body.path)
     ticket = authenticator().credentials.ticket(claims)
-    return _unstored(schemas.Ticket(ticket=ticket, expires_in=TICKET_S))
+    return _unstored(Ticket(ticket=ticket, expires_in=TICKET_S))
 
 
 @sign_in.post("/login")
-@route(summary="Sign in a browser", body=schemas.SignIn, answer=schemas.SignedIn, codes=("UNAUTHORIZED",), scope=None)
-def log_in(body: schemas.SignIn) -> Response:
+@route(
+    summary="Sign in a browser",
+    body=SignIn,
+    answer=SignedIn,
+    codes=("UNAUTHORIZED",),
+    scope=None,
+)
+def log_in(body: SignIn) -> Response:
     door = authenticator()
     if not door.is_on:
-        return _unstored(schemas.SignedIn(owner=LOCAL_OWNER, scopes=sorted(SCOPES)))
+        return _unstored(SignedIn(owner=LOCAL_OWNER, scopes=sorted(SCOPES)))
     found = _who_signs_in(door, body)
     if found is None:
         raise refusal("The code was used or its time is over." if body.code else "Unknown token.")
-    response = _unstored(schemas.SignedIn(owner=found.owner, scopes=sorted(found.scopes)))
+    response = _unstored(SignedIn(owner=found.owner, scopes=sorted(found.scopes)))
     secure = _cookie_is_secure()
     value = door.credentials.cookie(found.token_mark, request.host.lower())
     response.set_cookie(
@@ -85,13 +97,13 @@ def log_out() -> Response:
     return response
 
 
-def _unstored(answer: schemas.Ticket | schemas.SignedIn | schemas.Success) -> Response:
+def _unstored(answer: Ticket | SignedIn | schemas.Success) -> Response:
     response = json_response(answer.model_dump())
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _who_signs_in(door: Authenticator, body: schemas.SignIn) -> Caller | None:
+def _who_signs_in(door: Authenticator, body: SignIn) -> Caller | None:
     """By code or token. A page that CORS allows may call with its token, but signs nobody's browser in."""
     if "Origin" in request.headers and not g.own_origin:
         raise Forbidden("Only a page of this server can sign a browser in. Other pages send their token as Bearer.")

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, g, request
 
 from opencode.errors import InvalidRequest
-from opencode.server import schemas
+from opencode.server import schemas, tui_schemas
 from opencode.server.access import check_scope
 from opencode.server.answers import BEAT_S, event_stream, screen_stream
 from opencode.server.context import limits, owner, services, sessions
@@ -21,8 +21,8 @@ _FIELDS: dict[str, tuple[str, set[str]]] = {
 
 
 @tui.get("/events")
-@route(summary="Follow a screen", query=schemas.ScreenFollowQuery, streams="screen")
-def follow_screen(query: schemas.ScreenFollowQuery) -> Response:
+@route(summary="Follow a screen", query=tui_schemas.ScreenFollowQuery, streams="screen")
+def follow_screen(query: tui_schemas.ScreenFollowQuery) -> Response:
     with limits().open_stream(owner()) as stream:
         screens = services().screens
         screen = screens.get(owner(), query.tui)
@@ -34,13 +34,13 @@ def follow_screen(query: schemas.ScreenFollowQuery) -> Response:
 @tui.post("/input")
 @route(
     summary="Type on a screen",
-    body=schemas.TuiInput,
-    query=schemas.ScreenQuery,
+    body=tui_schemas.TuiInput,
+    query=tui_schemas.ScreenQuery,
     answer=schemas.Success,
     codes=("SESSION_BUSY", "PERMISSION_ANSWERED"),
     scope="write",
 )
-def type_on_screen(body: schemas.TuiInput, query: schemas.ScreenQuery) -> schemas.Success:
+def type_on_screen(body: tui_schemas.TuiInput, query: tui_schemas.ScreenQuery) -> schemas.Success:
     _check_fields(body)
     screen = services().screens.get(owner(), query.tui)
     terminal = TerminalInput(sessions(), services().screens, lambda: check_scope(g.caller, "approve"))
@@ -53,7 +53,7 @@ def type_on_screen(body: schemas.TuiInput, query: schemas.ScreenQuery) -> schema
     return schemas.Success()
 
 
-def _check_fields(body: schemas.TuiInput) -> None:
+def _check_fields(body: tui_schemas.TuiInput) -> None:
     """Each type of input has fields of its own."""
     needed, possible = _FIELDS[body.type]
     given = set(body.model_dump(exclude_none=True)) - {"type"}
@@ -66,7 +66,7 @@ def _check_fields(body: schemas.TuiInput) -> None:
 
 
 @tui.get("/state")
-@route(summary="What a screen shows", query=schemas.ScreenQuery, answer=schemas.ScreenState)
-def show_screen(query: schemas.ScreenQuery) -> schemas.ScreenState:
+@route(summary="What a screen shows", query=tui_schemas.ScreenQuery, answer=tui_schemas.ScreenState)
+def show_screen(query: tui_schemas.ScreenQuery) -> tui_schemas.ScreenState:
     screens = services().screens
-    return schemas.ScreenState(**screens.state(screens.get(owner(), query.tui)))
+    return tui_schemas.ScreenState(**screens.state(screens.get(owner(), query.tui)))

@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
-from opencode.storage import apply, marks, port
+from opencode.storage import apply, marks, port, statements
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
@@ -22,27 +21,6 @@ from opencode.storage.schema import permissions, sessions, turns
 BUSY_PATIENCE_S = 30.0
 #: Last numbers kept in memory, so that an append need not ask; forgetting them costs a look-up each.
 _REMEMBERED_SESSIONS = 10_000
-
-# The hottest statements of the program, as text: building them anew costs more than the insert itself. The guard stands
-# in the same statement, so that a writer that lost its turn or session inserts nothing, whenever it wakes up.
-_SESSION = "SELECT 1 FROM sessions WHERE id = :session"
-_TURN = "SELECT 1 FROM turns WHERE id = :turn AND attempt = :attempt AND state IN ('running', 'waiting')"
-_INSERT = "INSERT INTO events (session_id, first_seq, last_seq, frames) SELECT :session, :first, :last, :frames"
-_INSERT_BY_SESSION = sa.text(f"{_INSERT} WHERE EXISTS ({_SESSION})")
-_INSERT_BY_TURN = sa.text(f"{_INSERT} WHERE EXISTS ({_TURN})")
-_SESSION_STANDS = sa.text(_SESSION)
-_TURN_STANDS = sa.text(_TURN)
-_FOLDED = sa.text("UPDATE sessions SET folded_seq = :last WHERE id = :session")
-#: An event beside a turn, such as `session_updated`, is no reason to skip what the turn has not folded yet.
-_FOLDED_NEXT = sa.text("UPDATE sessions SET folded_seq = :last WHERE id = :session AND folded_seq = :first - 1")
-
-#: Changes nothing, and yet must be written: a full disk or a read-only file shows itself.
-_TOUCH = sa.text("UPDATE alembic_version SET version_num = version_num")
-
-_STANDING = sa.text("SELECT id, attempt FROM turns WHERE state IN ('running', 'waiting')")
-_INSERT_ROW = sa.text(
-    "INSERT INTO events (session_id, first_seq, last_seq, frames) VALUES (:session, :first, :last, :frames)"
-)
 
 
 def _row(append: port.Append, committed: port.Committed) -> dict[str, object]:
@@ -108,7 +86,7 @@ class SqlStore(Queries):
                 outcomes.append(self._append(connection, append))
                 continue
             if standing is None:
-                standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(_STANDING)}
+                standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(statements.STANDING)}
             if append.turn not in standing:
                 outcomes.append(_refusal(append))
                 continue
@@ -123,7 +101,7 @@ class SqlStore(Queries):
     @staticmethod
     def _insert_rows(connection: Connection, rows: list[dict[str, object]]) -> None:
         if rows:
-            connection.execute(_INSERT_ROW, rows)
+            connection.execute(statements.INSERT_ROW, rows)
             rows.clear()
 
     def _append(self, connection: Connection, append: port.Append) -> port.Committed | OpenCodeError:
@@ -136,10 +114,10 @@ class SqlStore(Queries):
             else:
                 self._guard(connection, append)
             if append.folds:
-                connection.execute(_FOLDED, {"session": append.session_id, "last": committed.last_seq})
+                connection.execute(statements.FOLDED, {"session": append.session_id, "last": committed.last_seq})
             elif append.turn is None:
                 row = {"session": append.session_id, "first": first_seq, "last": committed.last_seq}
-                connection.execute(_FOLDED_NEXT, row)
+                connection.execute(statements.FOLDED_NEXT, row)
             for change in append.changes:
                 apply.apply(connection, change, committed)
         except (OpenCodeError, IntegrityError) as refusal:
@@ -156,18 +134,20 @@ class SqlStore(Queries):
     def _insert(self, connection: Connection, append: port.Append, committed: port.Committed) -> None:
         row = _row(append, committed)
         if append.turn is None:
-            found = connection.execute(_INSERT_BY_SESSION, row)
+            found = connection.execute(statements.INSERT_BY_SESSION, row)
         else:
-            found = connection.execute(_INSERT_BY_TURN, {**row, "turn": append.turn[0], "attempt": append.turn[1]})
+            found = connection.execute(
+                statements.INSERT_BY_TURN, {**row, "turn": append.turn[0], "attempt": append.turn[1]}
+            )
         if found.rowcount != 1:
             raise _refusal(append)
 
     def _guard(self, connection: Connection, append: port.Append) -> None:
         """As the guard of the inserts, for changes that come without an event."""
         if append.turn is None:
-            found = connection.execute(_SESSION_STANDS, {"session": append.session_id})
+            found = connection.execute(statements.SESSION_STANDS, {"session": append.session_id})
         else:
-            found = connection.execute(_TURN_STANDS, {"turn": append.turn[0], "attempt": append.turn[1]})
+            found = connection.execute(statements.TURN_STANDS, {"turn": append.turn[0], "attempt": append.turn[1]})
         if found.scalar() is None:
             raise _refusal(append)
 
@@ -256,7 +236,7 @@ class SqlStore(Queries):
         if self._damage is not None:
             raise self._damage
         with self._write() as connection:
-            connection.execute(_TOUCH)
+            connection.execute(statements.TOUCH)
 
     def close(self) -> None:
         """See `port.Store.close`."""

@@ -41,7 +41,7 @@ def story(play):
 
 
 def terminal(story):
-    return TerminalInput(story.sessions, story.services.screens, lambda: None, lambda: None)
+    return TerminalInput(story.sessions, story.services.screens, lambda: None)
 
 
 def press(story, *keys):
