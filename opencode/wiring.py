@@ -102,7 +102,9 @@ def build_services(
     bus = MemoryBus()
     event_log = EventLog(store, bus)
     _warm(models)
-    sessions = _sessions(settings, store, event_log, bus, models, toolbox, directories)
+    sessions = _sessions(
+        settings, store=store, event_log=event_log, bus=bus, models=models, toolbox=toolbox, directories=directories
+    )
     if takes_up:
         # This process owns the store, so that nobody else can be working on what is unfinished.
         sessions.turns.take_up_all(now=float("inf"))
@@ -128,6 +130,7 @@ def build_services(
 
 def _sessions(
     settings: Settings,
+    *,
     store: Store,
     event_log: EventLog,
     bus: MemoryBus,
