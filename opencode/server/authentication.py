@@ -78,7 +78,7 @@ class Authenticator:
         else:
             raise refusal("A token is needed: Authorization: Bearer <token>")
         if found is None:
-            raise refusal("The ticket is unknown or its time is over." if shown.ticket else "Unknown token or sign-in.")
+            raise refusal(_unknown(shown))
         return found
 
     def by_token(self, given: str) -> Caller | None:
@@ -151,3 +151,11 @@ class Authenticator:
 def refusal(message: str) -> Unauthorized:
     """A 401 with its challenge."""
     return Unauthorized(message, headers=_CHALLENGE)
+
+
+def _unknown(shown: Shown) -> str:
+    if shown.authorization is not None:
+        return "Unknown token."
+    if shown.ticket is not None:
+        return "The ticket is unknown or its time is over."
+    return "The sign-in is over: sign in again."
