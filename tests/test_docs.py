@@ -4,12 +4,15 @@ import dataclasses
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from flask import Flask
 
 from opencode.errors import ApiError
+from opencode.server.ws_commands import SCOPES
+from opencode.server.ws_messages import COMMANDS
 from opencode.session.events import EVENTS, Event, TurnEvent
 from opencode.settings import Settings, variable
 from scripts import settings_table
@@ -203,6 +206,32 @@ def test_the_first_screen_runs_as_printed(served_example: Server):
     for shown in Parser().feed(f"{excerpt}\n".encode()):
         like = next(own for own in events if own.name == shown.name and _alike(own.data, shown.data))
         assert like.data.keys() == shown.data.keys()
+
+
+@pytest.mark.live
+def test_the_websocket_example_runs_as_printed(served_example: Server):
+    [script] = re.findall(r"^```python\n(import json\nfrom websockets.*?)^```", text(API), re.MULTILINE | re.DOTALL)
+    assert script.count("localhost:3000") == 1
+    script = script.replace("localhost:3000", f"localhost:{served_example.port}")
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=served_example.environment, capture_output=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"calculator.py" in done.stdout
+
+
+def test_every_message_that_a_websocket_takes_is_in_the_guide_with_its_fields_and_scope():
+    documented = {
+        names(kind)[0]: ({name for name in names(fields) if name.isidentifier()}, scope)
+        for kind, fields, _, scope in table(API, "you send")
+    }
+    taken = {
+        kind: (set(model.model_fields) - {"type", "id"}, SCOPES.get(model, "read")) for kind, model in COMMANDS.items()
+    }
+    taken["create_session"] = (set(), "write")  # its fields are those of the route
+    assert documented == taken
 
 
 def _alike(real: dict, shown: dict) -> bool:

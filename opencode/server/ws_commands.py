@@ -20,7 +20,8 @@ from opencode.session.turns import Key
 
 log = logging.getLogger(__name__)
 
-_SCOPES: dict[type[ws_messages.Command], str] = {
+#: What a command needs beyond `read`, which the connection itself needs.
+SCOPES: dict[type[ws_messages.Command], str] = {
     ws_messages.Create: "write",
     ws_messages.Say: "write",
     ws_messages.Abort: "write",
@@ -97,7 +98,7 @@ class Talk:
         except InvalidRequest:
             self._limits.count_message(self._party.keys)
             raise
-        scope = _SCOPES.get(type(command))
+        scope = SCOPES.get(type(command))
         if scope is not None:
             check_scope(self._party.caller, scope)
         reconnects = isinstance(command, ws_messages.Follow) and command.after is not None

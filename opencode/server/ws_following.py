@@ -80,8 +80,9 @@ class _Follower(threading.Thread):
         except Gone:
             pass
         except Exception:  # whatever it is, the client must learn that this session goes on without it
-            log.exception("websocket: following %s failed", self.session_id)
-            self._connection.close(Code.FAULT, "The server failed: connect again, and follow from your last seq.")
+            if not self._following.stopping():  # else the store was closed under a slow reader, and it is told so
+                log.exception("websocket: following %s failed", self.session_id)
+                self._connection.close(Code.FAULT, "The server failed: connect again, and follow from your last seq.")
         finally:
             cast("Generator[Chunk | None]", self._following.chunks).close()
             self._on_end(self)

@@ -59,7 +59,7 @@ class Ping(Command):
     type: Literal["ping"]
 
 
-_COMMANDS: dict[str, type[Command]] = {
+COMMANDS: dict[str, type[Command]] = {
     "create_session": Create,
     "message": Say,
     "follow": Follow,
@@ -92,9 +92,9 @@ def parse(found: dict[str, Any]) -> Command:
         InvalidRequest: it has an unknown type, or a missing, unknown or wrong field; `details` names each.
     """
     kind = found.get("type")
-    model = _COMMANDS.get(kind) if isinstance(kind, str) else None
+    model = COMMANDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        message = f"must be one of {', '.join(_COMMANDS)}"
+        message = f"must be one of {', '.join(COMMANDS)}"
         raise InvalidRequest(f"type: {message}", details=[{"field": "type", "message": message}])
     try:
         return model.model_validate(found)

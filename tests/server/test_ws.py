@@ -7,6 +7,7 @@ from websockets.exceptions import InvalidStatus
 
 from opencode.provider.port import Text, ToolCall, Usage
 from opencode.provider.scripted import Repeat, Wait
+from tests.live.server import until
 from tests.server.talk import TIME, create, follow, store_out_of_reach, turn
 from tests.ws import Peer, Raw, check_events
 
@@ -339,6 +340,45 @@ def test_a_store_out_of_reach_is_told_and_the_connection_goes_on(app, port):
             assert error["status"] == 503
         peer.say("message", session_id=session_id, content="x")
         check_events(peer.to("done"), after=0)
+
+
+def test_a_store_that_fails_under_a_turn_is_told_without_a_number_and_the_rest_follows_later(make_app, serve):
+    go, script = held()
+    app = make_app(script)
+    session_id = create(app.test_client())
+    with Peer(serve(app)) as peer:
+        peer.say("message", session_id=session_id, content="x")
+        seen = peer.to("text")
+        with store_out_of_reach(app):
+            go.set()
+            told = peer.to("error")
+            assert told[0].keys() == {"type", "session_id", "data"}
+            assert told[0]["data"]["code"] == "STORE_UNAVAILABLE"
+            assert peer.ping_through() == []
+        client = app.test_client()
+        until(lambda: client.get(f"/api/session/{session_id}").json["status"] == "idle", 60, "the end to be stored")
+        peer.say("follow", session_id=session_id, after=seen[-1]["seq"])
+        seen += peer.to("done")
+    check_events(seen, after=0)
+    assert [event["data"].get("code") for event in seen[-2:]] == ["STORE_UNAVAILABLE", None]
+
+
+def test_what_is_left_or_closed_leaves_no_thread_behind(app, port):
+    """Long before the next beat of an idle log."""
+    session_id = create(app.test_client())
+
+    def followers():
+        return [thread for thread in threading.enumerate() if thread.name == "ws-follower"]
+
+    with Peer(port) as peer:
+        peer.say("follow", session_id=session_id)
+        assert peer.ping_through() == []
+        assert len(followers()) == 1
+        peer.say("unfollow", session_id=session_id)
+        until(lambda: not followers(), 10, "the follower to leave")
+        peer.say("follow", session_id=session_id)
+        assert peer.ping_through() == []
+    until(lambda: not followers(), 10, "the follower to end")
 
 
 # Limits
