@@ -36,7 +36,8 @@ class Way:
     scope: str | None
     body: dict[str, Any] | None
     is_websocket: bool
-    streams: bool
+    #: The name of the body's model, where it takes one.
+    model: str
 
     @property
     def is_health(self) -> bool:
@@ -64,11 +65,10 @@ def ways(app: Flask) -> Iterator[Way]:
     """All of them, from the URL map: no new one is forgotten."""
     for rule in app.url_map.iter_rules():
         contract = getattr(app.view_functions[rule.endpoint], "contract", None)
-        body = contract and contract.body and LEAST.get(contract.body.__name__, {})
+        model = contract.body.__name__ if contract is not None and contract.body is not None else ""
         scope = "write" if contract is None else contract.scope
-        streams = contract is not None and contract.streams is not None
         for method in sorted((rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}):
-            yield Way(method, rule.rule, scope, body, rule.websocket, streams)
+            yield Way(method, rule.rule, scope, LEAST.get(model, {}) if model else None, rule.websocket, model)
 
 
 def bearer(token: str) -> dict[str, str]:
