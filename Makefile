@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.12 chooses the interpreter; else scripts/find_python.sh looks for one.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format faults clean environment-run environment-dev
+.PHONY: help run test check lint format faults clean browser environment-run environment-dev
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -23,7 +23,7 @@ run: export RUN_PORT = $(PORT)
 run: environment-run ## install what is needed and start the server on a fresh copy of examples/calculator
 	@exec $(VENV_PYTHON) -m scripts.run
 
-test: environment-dev ## install what the checks need and run them all: format, lint, types, tests plain and under gevent
+test: environment-dev browser ## install what the checks need and run them all: format, lint, types, tests plain and under gevent
 	@exec $(VENV_PYTHON) -m scripts.check
 
 check: test ## the same as test
@@ -41,6 +41,9 @@ faults: environment-dev ## kill the server 200 times under running turns, and pr
 clean: ## remove all that the other verbs made: .venv, caches, .work (the example's copies, too)
 	rm -rf .venv .work .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	@find app.py opencode tests scripts examples bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+browser: environment-dev
+	@$(VENV_PYTHON) -m scripts.browser
 
 environment-run environment-dev: environment-%:
 	@python=$$(PYTHON='$(PYTHON)' sh scripts/find_python.sh) && exec "$$python" -m scripts.environment $*

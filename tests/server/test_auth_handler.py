@@ -57,15 +57,29 @@ NO = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("answer", NO, ids=lambda answer: repr(answer)[:30])
-def test_whatever_is_no_clear_yes_lets_nobody_in(make_app, answer):
-    async def as_well(_token):
-        return answer
+@pytest.fixture(scope="module")
+def answers():
+    """What the handlers of `answering` say at the moment."""
+    return [True]
 
-    app = make_app(auth_handler=lambda _token: answer)
-    refused(app.test_client().get("/api/sessions", headers=bearer("t")), 401, "UNAUTHORIZED")
-    make_app.stop(app)
-    refused(asked(make_app, as_well), 401, "UNAUTHORIZED")
+
+@pytest.fixture(scope="module")
+def answering(make_lasting_app, answers):
+    """A server with a plain handler, and one with an async one."""
+
+    async def awaited(_token):
+        return answers[0]
+
+    return [make_lasting_app(auth_handler=handler) for handler in (lambda _token: answers[0], awaited)]
+
+
+@pytest.mark.parametrize("answer", NO, ids=lambda answer: repr(answer)[:30])
+def test_whatever_is_no_clear_yes_lets_nobody_in(answering, answers, answer):
+    for app in answering:
+        answers[0] = answer
+        refused(app.test_client().get("/api/sessions", headers=bearer("t")), 401, "UNAUTHORIZED")
+        answers[0] = True
+        assert app.test_client().get("/api/sessions", headers=bearer("t")).status_code == 200
 
 
 @pytest.mark.parametrize("handler", [coroutine_never_awaited, slow_no, failing, failing_at_once])

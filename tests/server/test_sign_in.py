@@ -27,14 +27,14 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def clock():
     return Clock()
 
 
-@pytest.fixture
-def app(make_app, clock):
-    return make_app(auth_tokens=TOKENS, clock=clock)
+@pytest.fixture(scope="module")
+def app(make_lasting_app, clock):
+    return make_lasting_app(auth_tokens=TOKENS, clock=clock)
 
 
 @pytest.fixture
