@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from opencode.errors import SettingsError
 from opencode.settings import Settings, load
+from opencode.storage.sql import open_store
 from tests.live.client import Client
 from tests.live.provider import OpenAIByPrompt
 from tests.live.server import Server, run
@@ -82,8 +84,8 @@ def test_a_whole_turn_shows_none_of_them_anywhere(server, wire):
 
     # When
     streamed = []
-    for content in (prompt, refused):
-        with client.post(session, content) as stream:
+    for content, where in ((prompt, session), (refused, client.session())):
+        with client.post(where, content) as stream:
             streamed.append(stream.rest())
     # Then the command has run, and what it printed has none
     shown = "".join(str(event) for events in streamed for event in events)
@@ -132,16 +134,29 @@ def test_master_and_worker_are_closed_to_a_process_of_the_same_user(server):
         assert ran.stderr.count("ermission denied") >= 4, ran
 
 
-@pytest.mark.parametrize("url", ["postgresql://ann:hidden-password@127.0.0.1:1/x", "mysql://ann:hidden-password@h/x",
-                                 "sqlite://ann:hidden-password@h/x", "hidden-password", "postgresql://ann:hidden-password@[::"])  # fmt: skip
-def test_a_database_that_cannot_be_used_is_refused_without_its_password(tmp_path, url):
+def test_a_start_that_is_refused_does_not_say_the_databases_password(tmp_path):
     (tmp_path / "work").mkdir()
-    command = [*Server.serve(tmp_path).command, "--model", "demo/guide"]
+    command = Server.serve(tmp_path).command
 
-    ended = run(command, tmp_path, seconds=60, DATABASE_URL=url)
+    ended = run(command, tmp_path, seconds=60, DATABASE_URL="mysql://ann:hidden-password@127.0.0.1:1/x")
 
     assert ended.returncode
+    assert "DATABASE_URL" in ended.stderr
     assert "hidden-password" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("mysql://ann:hidden-password@127.0.0.1:1/x", "sqlite://ann:hidden-password@h/x", "hidden-password"),
+        *("postgresql://ann:hidden-password@[::", "sqlite:///x?key=hidden-password"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_refused_without_its_password(tmp_path, url):
+    with pytest.raises(SettingsError) as refused:
+        open_store(url, tmp_path)
+
+    assert "hidden-password" not in str(refused.value)
 
 
 def test_neither_the_settings_nor_their_errors_show_them(tmp_path):
