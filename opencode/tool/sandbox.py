@@ -168,13 +168,14 @@ def _programs(environ: Mapping[str, str], home: Path | None, private: Iterable[P
     """Folders of programs outside the system's: those of PATH, and toolchains that such programs hand on to."""
     # A folder that holds the home directory or the server's data is none of programs.
     closed = [*private, *([home] if home else [])]
+    homes = {home} if home else set()
     for path in map(Path, environ.get("PATH", "").split(os.pathsep)):
         real = path.resolve()
         holds_closed = any(each.is_relative_to(real) for each in closed)
         if path.is_absolute() and path.is_dir() and not holds_closed and not any(map(real.is_relative_to, _SYSTEM)):
             yield path
-    if home:
-        yield from (home / name for name in _TOOLCHAINS if (home / name).is_dir())
+            homes |= {Path(*path.parts[:at]) for at, name in enumerate(path.parts) if name.startswith(".")}
+    yield from (path for each in homes for name in _TOOLCHAINS if (path := each / name).is_dir())
     yield from (Path(environ[name]) for name in _CERTIFICATES if environ.get(name, "").startswith("/"))
 
 
