@@ -11,9 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 
 from opencode.tui.app import AttachApp
@@ -35,7 +34,9 @@ def served_example(folder: Path) -> Iterator[str]:
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "OPENCODE_DATA_DIR": str(folder / "data")}
     environ |= {"OPENCODE_MODEL": "demo/guide", "OPENCODE_RATE_LIMIT": "off", "OPENCODE_PERMISSION": "bash=ask"}
     command = [sys.executable, "-m", "opencode", "serve", str(work), "--port", str(port)]
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
@@ -71,8 +72,8 @@ async def picture(url: str) -> str:
         async with app.run_test(size=SIZE) as pilot:
             for request in ("show calculator.py", "run the tests"):
                 await pilot.press(*["space" if key == " " else key for key in request], "enter")
-                await until(lambda: bool(app.asked) or app.is_idle, pilot.pause)
-            await until(lambda: bool(app.asked), pilot.pause)
+                await until(lambda: bool(app.figures.asked) or app.figures.status == "idle", pilot.pause)
+            await until(lambda: bool(app.figures.asked), pilot.pause)
             await pilot.pause(0.5)
             return app.export_screenshot(title="opencode attach")
 

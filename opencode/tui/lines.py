@@ -31,7 +31,14 @@ def question(asked: Mapping[str, Any]) -> Content:
         what = str(params.get("command"))
     else:
         what = "\n".join(f"{key}: {value}" for key, value in params.items())
-    keys: list[str | tuple[str, str]] = [(" y ", "reverse"), " once  ", (" a ", "reverse"), " always  ", (" n ", "reverse"), " no"]
+    keys: list[str | tuple[str, str]] = [
+        (" y ", "reverse"),
+        " once  ",
+        (" a ", "reverse"),
+        " always  ",
+        (" n ", "reverse"),
+        " no",
+    ]
     return Content.assemble((plain(asked["tool"]), "bold"), " wants to run this:   ", *keys, f"\n{plain(what)}")
 
 
