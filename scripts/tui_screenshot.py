@@ -72,8 +72,8 @@ async def picture(url: str) -> str:
         async with app.run_test(size=SIZE) as pilot:
             for request in ("show calculator.py", "run the tests"):
                 await pilot.press(*["space" if key == " " else key for key in request], "enter")
-                await until(lambda: bool(app.asked) or app.is_idle, pilot.pause)
-            await until(lambda: bool(app.asked), pilot.pause)
+                await until(lambda: bool(app.figures.asked) or app.figures.status == "idle", pilot.pause)
+            await until(lambda: bool(app.figures.asked), pilot.pause)
             await pilot.pause(0.5)
             return app.export_screenshot(title="opencode attach")
 

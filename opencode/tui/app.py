@@ -15,7 +15,7 @@ from opencode.tui.keyboard import Keyboard
 from opencode.tui.lines import link_line, model_label, question, session_label
 from opencode.tui.plain import count, plain, shortened
 from opencode.tui.prompt_line import PromptLine
-from opencode.tui.session_view import SessionView
+from opencode.tui.session_view import Figures, SessionView
 from opencode.tui.transcript import Transcript
 
 _WELCOME = (
@@ -39,7 +39,6 @@ class AttachApp(App[str]):
         Binding("pagedown", "scroll(1)", show=False),
     ]
     CSS = """
-    Screen { background: $background; }
     #title { height: 1; padding: 0 1; background: $panel; color: $text; }
     #title Static { width: auto; }
     #title #name { width: 1fr; }
@@ -75,6 +74,11 @@ class AttachApp(App[str]):
             yield Static("", id="link", markup=False)
             yield Static("", id="figures", markup=False)
         yield Footer()
+
+    @property
+    def figures(self) -> Figures:
+        """What is known of the session that is shown."""
+        return self._view.figures
 
     async def on_mount(self) -> None:
         self._prompt = self.query_one(PromptLine)
@@ -163,7 +167,7 @@ class AttachApp(App[str]):
     # The keyboard
 
     def _may_merge(self) -> bool:
-        return bool(self._prompt.text) or not self._view.figures.asked
+        return bool(self._prompt.text) or not self.figures.asked
 
     def on_prompt_line_typed(self, event: PromptLine.Typed) -> None:
         if event.key is not None:
@@ -212,7 +216,7 @@ class AttachApp(App[str]):
             return
         command, field, current = "session.select", "session_id", self.session_id
         if what == "models":
-            command, field, current = "model.select", "model", self._view.figures.model
+            command, field, current = "model.select", "model", self.figures.model
         labels = [(one["id"], model_label(one) if what == "models" else session_label(one)) for one in listed]
         if not labels:
             self._notice("There are no sessions yet.")
@@ -227,7 +231,7 @@ class AttachApp(App[str]):
     # Drawing
 
     def _redraw(self) -> None:
-        figures = self._view.figures
+        figures = self.figures
         self.query_one("#name", Static).update(
             Content.assemble(("opencode ", "bold $primary"), (shortened(figures.title, 80), "dim"))
         )
@@ -241,12 +245,13 @@ class AttachApp(App[str]):
             self.query_one("#question", Static).update(question(one))
 
     def _figures_line(self) -> Content:
-        figures = self._view.figures
+        figures = self.figures
         parts = []
         if figures.asked:
             parts.append("waits for you")
         elif figures.started_at is not None:
             parts.append(f"running {time.monotonic() - figures.started_at:.0f} s · esc aborts")
         cached = f" ({count(figures.cached)} cached)" if figures.cached else ""
-        parts.append(f"{count(figures.tokens_in)} tokens in{cached} · {count(figures.tokens_out)} out")
+        if figures.tokens_out:
+            parts.append(f"{count(figures.tokens_in)} tokens in{cached} · {count(figures.tokens_out)} out")
         return Content.assemble((" · ".join(parts), "dim"))

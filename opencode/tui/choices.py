@@ -25,7 +25,7 @@ class Choices(ModalScreen[str | None]):
         border: round $primary; background: $surface;
     }
     Choices Static { padding: 0 1; text-style: bold; }
-    Choices OptionList { height: auto; max-height: 20; border: none; background: $surface; }
+    Choices OptionList, Choices OptionList:focus { height: auto; max-height: 20; border: none; background: $surface; }
     """
 
     def __init__(self, title: str, choices: Sequence[Choice], *, current: str | None = None) -> None:

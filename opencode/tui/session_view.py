@@ -63,6 +63,8 @@ class SessionView:
             await self._transcript.add("older messages are not shown here", "note")
         for message in detail["messages"]:
             await self._draw(message)
+        for one in asked:
+            self._transcript.wait(one["call_id"], waits=True)
         self._changed()
 
     async def _draw(self, message: Mapping[str, Any]) -> None:
@@ -117,8 +119,11 @@ class SessionView:
             await self._transcript.add(data["content"], "user")
         elif name == "permission_request":
             figures.asked[data["permission_id"]] = data
+            self._transcript.wait(data["call_id"], waits=True)
         elif name == "permission_reply":
-            figures.asked.pop(data["permission_id"], None)
+            answered = figures.asked.pop(data["permission_id"], None)
+            if answered is not None:
+                self._transcript.wait(answered["call_id"], waits=False)
         elif name == "error":
             await self._transcript.add(f"{data['message']} ({data['code']})", "error")
         elif name == "done":

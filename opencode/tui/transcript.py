@@ -20,6 +20,12 @@ _OUTPUT_CHARS = 50_000
 _PREVIEW_LINES = 5
 #: Blocks that stay on the screen; older ones are dropped from it, not from the session.
 _BLOCKS = 400
+_SIGNS = {
+    "running": ("●", "$warning"),
+    "waits": ("?", "$warning"),
+    "done": ("✓", "$success"),
+    "failed": ("✗", "$error"),
+}
 
 
 class Block(Static):
@@ -44,6 +50,11 @@ class ToolBlock(Static):
     def on_mount(self) -> None:
         self._draw()
 
+    def wait(self, *, waits: bool) -> None:
+        """A person is asked whether it may run, or has answered."""
+        self.state = "waits" if waits else "running"
+        self._draw()
+
     def add(self, content: str) -> None:
         """Live output."""
         self._set(self._output + plain(content))
@@ -66,12 +77,14 @@ class ToolBlock(Static):
         self.unfold(unfolded=not self.unfolded)
 
     def _draw(self) -> None:
-        sign, style = {"running": ("●", "$warning"), "done": ("✓", "$success"), "failed": ("✗", "$error")}[self.state]
+        sign, style = _SIGNS[self.state]
         lines = self._output.rstrip("\n").split("\n") if self._output.strip() else []
         fold = "▾" if self.unfolded else "▸"
         head: list[str | tuple[str, str]] = [(f"{fold} {sign} ", style), (f"{plain(self._tool)} ", "bold"), self._what]
         if self.state == "running":
             head.append(("  running", "dim"))
+        elif self.state == "waits":
+            head.append(("  waits for your answer", "dim"))
         elif not self.unfolded and lines:
             head.append((f"  {len(lines)} line{'s' if len(lines) > 1 else ''}", "dim"))
         shown = lines if self.unfolded else lines[-_PREVIEW_LINES:] if self.state == "running" else []
@@ -157,7 +170,7 @@ class Transcript(VerticalScroll, can_focus=False):
         self._reasoning += plain(content)
         block_now = self._streamed[-1][1]
         if isinstance(block_now, Block):
-            block_now.update(Content(self._reasoning))
+            block_now.update(Content(self._reasoning.strip()))
 
     async def end_block(self) -> None:
         """What comes next begins a new block."""
@@ -179,6 +192,11 @@ class Transcript(VerticalScroll, can_focus=False):
         block = self._tools[call_id] = ToolBlock(tool, params)
         block.unfolded = self._unfolded
         await self._put(block)
+
+    def wait(self, call_id: str, *, waits: bool) -> None:
+        """A person is asked about a call, or has answered."""
+        if call_id in self._tools:
+            self._tools[call_id].wait(waits=waits)
 
     def output(self, call_id: str, content: str) -> None:
         """Live output of a call."""
