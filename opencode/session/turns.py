@@ -111,18 +111,20 @@ class Turns:
     def _begin(self, session: Session, turn: Turn, remember: tuple[Any, ...]) -> Turn:
         # The key first: who comes a moment after its equal is to join it, and not to be told that the session is busy.
         changes = (*remember, StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()))
-        if not session.title:
-            changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
-        return self._launch(turn, changes)
+        title = "" if session.title else _title(turn.content)
+        if title:
+            changes = (*changes, UpdateSession(session.id, {"title": title}))
+        return self._launch(turn, changes, title=title or None)
 
-    def _launch(self, turn: Turn, changes: tuple[Any, ...]) -> Turn:
+    def _launch(self, turn: Turn, changes: tuple[Any, ...], *, title: str | None = None) -> Turn:
         """Store the turn's first event with its changes, and set it running."""
         # Taken before the first event and held while the turn runs: its followers find the events in memory, even where
         # the session is deleted under them.
         tail = self._log.tail(turn.session_id)
         self._runner.reserve(turn)
         try:
-            committed = self._log.append(Append(turn.session_id, [_turn_start(turn).body()], changes, folds=True))
+            begin = [_turn_start(turn, title).body()]
+            committed = self._log.append(Append(turn.session_id, begin, changes, folds=True))
         except BaseException:
             self._runner.release(turn)
             raise
@@ -256,8 +258,9 @@ class Turns:
 _INTERRUPTED = "TURN_INTERRUPTED"
 
 
-def _turn_start(turn: Turn) -> Event:
-    return TurnStart(turn_id=turn.id, content=turn.content, message_id=turn.user_message_id, model=turn.model)
+def _turn_start(turn: Turn, title: str | None = None) -> Event:
+    message_id = turn.user_message_id
+    return TurnStart(turn_id=turn.id, content=turn.content, message_id=message_id, model=turn.model, title=title)
 
 
 def _new_turn(session: Session, content: str, model: str, *, jumps: bool) -> Turn:
