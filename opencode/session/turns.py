@@ -123,8 +123,8 @@ class Turns:
         tail = self._log.tail(turn.session_id)
         self._runner.reserve(turn)
         try:
-            begin = [_turn_start(turn, title).body()]
-            committed = self._log.append(Append(turn.session_id, begin, changes, folds=True))
+            begin = _turn_start(turn, title).body()
+            committed = self._log.append(Append(turn.session_id, [begin], changes, folds=True))
         except BaseException:
             self._runner.release(turn)
             raise
