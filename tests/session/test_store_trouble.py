@@ -24,6 +24,7 @@ from tests.contracts.stored import (
     text,
     texts,
 )
+from tests.damage import damage
 from tests.session.story import DEADLINE_S, OWNER, each, eventually, names
 
 #: Longer than a try, and than any pause between two.
@@ -211,22 +212,6 @@ def test_what_breaks_while_it_is_numbered_breaks_for_itself_alone(store, log, fi
 
 
 # Damage
-
-
-def damage(file, table=None):
-    """Overwrite the first page of a table, or all but the file's first one, as a failing disk would."""
-    with closing(sqlite3.connect(file, isolation_level=None, timeout=DEADLINE_S)) as other:
-        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the pages may be read from the write-ahead log
-        (size,) = other.execute("PRAGMA page_size").fetchone()
-        pages = range(2, file.stat().st_size // size + 1)
-        if table is not None:
-            pages = other.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchone()
-        with file.open("r+b") as raw:
-            for page in pages:
-                raw.seek((page - 1) * size)
-                raw.write(b"\xa5" * size)
-        # A change of the first page alone: whoever has the others in memory reads them anew.
-        other.execute("PRAGMA user_version = 7")
 
 
 def test_a_damaged_store_stops_the_start_and_the_error_names_place_and_fix(tmp_path, empty_store, file, play):
