@@ -1,11 +1,22 @@
-"""A database file that is really damaged, as by a failing disk."""
+"""A database file that is really damaged, as by a failing disk, or that another program holds."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
+
+
+@contextmanager
+def locked(file):
+    """Another program holds the database: nothing can be written."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            other.execute("ROLLBACK")
 
 
 def damage(file, table=None):
-    """Overwrite the first page of a table, or all but the file's first one."""
+    """Overwrite the first page of a table or an index, or all but the file's first one."""
     with closing(sqlite3.connect(file, isolation_level=None, timeout=30)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else the pages may be read from the write-ahead log
         (size,) = other.execute("PRAGMA page_size").fetchone()

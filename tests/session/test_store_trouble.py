@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
@@ -24,7 +24,7 @@ from tests.contracts.stored import (
     text,
     texts,
 )
-from tests.damage import damage
+from tests.damage import damage, locked
 from tests.session.story import DEADLINE_S, OWNER, each, eventually, names
 
 #: Longer than a try, and than any pause between two.
@@ -34,17 +34,6 @@ LOCKED_S = 1.5
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "data" / "store.sqlite3"
-
-
-@contextmanager
-def locked(file):
-    """Another program holds the database."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
 
 
 def writers(store):
@@ -223,6 +212,17 @@ def test_a_damaged_store_stops_the_start_and_the_error_names_place_and_fix(tmp_p
     for _ in range(2):  # and its folder is let go
         with pytest.raises(StoreDamaged, match=r"store in .*data cannot be opened: .*malformed.*backup"):
             open_store(None, tmp_path / "data", patience_s=0)
+
+
+def test_damage_to_what_a_start_needs_stops_it(play, file):
+    story = play([[Text("hello")]])
+    story.tell(story.session())
+    story.stop()
+    damage(file, "turns_by_state")
+
+    for _ in range(2):  # and its folder is let go
+        with pytest.raises(StoreDamaged, match=r"restore .*store\.sqlite3 from a backup"):
+            play([])
 
 
 def test_a_store_that_is_damaged_in_service_ends_its_turns_visibly_and_is_named(play, file):
