@@ -7,6 +7,7 @@ import time
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _RANDOM_BITS = 80
 _LENGTH = 26  # (48 bits of time + 80 of chance) / 5, rounded up
+_TIME_LENGTH = 10
 
 _lock = threading.Lock()
 _last = 0
@@ -26,3 +27,11 @@ def new_id(prefix: str) -> str:
             value = _last + 1 + secrets.randbits(_RANDOM_BITS - 16)
         _last = value
     return f"{prefix}_{''.join(_ALPHABET[(value >> shift) & 31] for shift in range((_LENGTH - 1) * 5, -1, -5))}"
+
+
+def made_at(identifier: str) -> float:
+    """When `new_id` made it, in seconds since the epoch, to the millisecond."""
+    value = 0
+    for character in identifier.partition("_")[2][:_TIME_LENGTH]:
+        value = value << 5 | _ALPHABET.index(character)
+    return value / 1000

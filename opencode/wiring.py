@@ -106,8 +106,7 @@ def build_services(
         settings, store=store, event_log=event_log, bus=bus, models=models, toolbox=toolbox, directories=directories
     )
     if takes_up:
-        # This process owns the store, so that nobody else can be working on what is unfinished.
-        sessions.turns.take_up_all(now=float("inf"))
+        _take_up(sessions)
     else:
         sessions.runner.on_tick = lambda: None
     screens = Screens(sessions, bus, event_log.closing)
@@ -160,6 +159,17 @@ def _sessions(
         ceiling=settings.permission,
         budget=budget,
     )
+
+
+def _take_up(sessions: SessionService) -> None:
+    """This process owns the store, so that nobody else can be working on what is unfinished."""
+    try:
+        sessions.turns.take_up_all(now=float("inf"))
+    except StoreError:
+        sessions.runner.stop(0.0)
+        sessions.log.close()
+        sessions.store.close()
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 
-from opencode.ids import new_id
+from opencode.ids import made_at, new_id
 
 
 def test_an_id_has_its_prefix_and_the_layout_of_a_ulid():
@@ -16,6 +16,14 @@ def test_ids_sort_by_the_order_in_which_they_were_made():
 
     assert made == sorted(made)
     assert len(set(made)) == len(made)
+
+
+def test_an_id_tells_when_it_was_made():
+    before = time.time()
+    identifier = new_id("per")
+
+    # To the millisecond; the ids before it may have been counted up beyond theirs.
+    assert before - 0.001 <= made_at(identifier) <= time.time() + 1
 
 
 def test_ids_of_many_threads_differ_and_sort_within_each_thread():
@@ -46,7 +54,7 @@ def test_an_id_begins_with_the_time_it_was_made_at():
 
 
 def test_another_process_does_not_make_the_same_ids():
-    code = "from opencode.ids import new_id; print(new_id('x')); print(new_id('x'))"
+    code = "from opencode.ids import made_at, new_id; print(new_id('x')); print(new_id('x'))"
 
     theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 

@@ -24,12 +24,13 @@ class TurnEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStart(TurnEvent):
-    """The first event of every turn: what was asked, and the model that is to answer."""
+    """The first event of every turn: what was asked, the model that is to answer, the title where it gives one."""
 
     name = "turn_start"
     content: str
     message_id: str
     model: str
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

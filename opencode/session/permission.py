@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, cast
 from opencode.bus.port import Bus
 from opencode.cancel import Cancel
 from opencode.changes import AskPermission, SetTurnState
-from opencode.ids import new_id
+from opencode.ids import made_at, new_id
 from opencode.records import Permission, Session, Turn
 from opencode.session.events import PermissionReply, PermissionRequest
 from opencode.session.pen import Pen
@@ -116,7 +116,8 @@ class Gate:
         pen.write(event, changes=(ask, SetTurnState(turn.id, "waiting")), fold=True)
 
     def _wait(self, session_id: str, permission_id: str, cancel: Cancel, wait: Callable[[float], bool]) -> Response:
-        deadline = time.monotonic() + self.timeout_s
+        # Counted from the request on, also where its turn has gone through a stop or a crash since.
+        deadline = time.monotonic() + self.timeout_s - max(0.0, time.time() - made_at(permission_id))
         while True:
             cancel.check()
             found = self.store.permission(session_id, permission_id)

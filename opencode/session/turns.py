@@ -8,19 +8,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from opencode.changes import ActivateTurn, EndTurn, QueueTurn, RememberKey, StartTurn, UpdateSession
-from opencode.clock import timestamp
 from opencode.errors import (
     IdempotencyConflict,
     KeyTaken,
+    OpenCodeError,
     SessionBusy,
     SessionNotFound,
     StaleAttempt,
+    StoreBusy,
+    StoreDamaged,
     StoreError,
     Unavailable,
 )
-from opencode.ids import new_id
-from opencode.records import Message, RememberedKey, Session, Turn
-from opencode.session.events import Error, Event, TurnStart
+from opencode.records import RememberedKey, Session, Turn
+from opencode.session.beginning import messages_of, new_turn, placed, title_of, turn_start
+from opencode.session.events import Error
 from opencode.session.log import EventLog
 from opencode.session.resume import draft_of, unfolded, where
 from opencode.session.runner import Runner
@@ -31,7 +33,6 @@ from opencode.storage.port import Append, Store
 log = logging.getLogger(__name__)
 
 WhenBusy = Literal["reject", "queue", "interrupt"]
-_TITLE_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Turns:
         """
         if key is not None and (known := self.known(session, key)):
             return known
-        turn = _new_turn(session, content, model, jumps=when_busy == "interrupt")
+        turn = new_turn(session, content, model, jumps=when_busy == "interrupt")
         remember = (RememberKey(key.remembered(session.owner, session.id, turn.id)),) if key else ()
         try:
             return self._begin(session, turn, remember)
@@ -110,19 +111,21 @@ class Turns:
 
     def _begin(self, session: Session, turn: Turn, remember: tuple[Any, ...]) -> Turn:
         # The key first: who comes a moment after its equal is to join it, and not to be told that the session is busy.
-        changes = (*remember, StartTurn(turn, *_messages(turn), lease_until=self._runner.lease()))
-        if not session.title:
-            changes = (*changes, UpdateSession(session.id, {"title": _title(turn.content)}))
-        return self._launch(turn, changes, new=True)
+        changes = (*remember, StartTurn(turn, *messages_of(turn), lease_until=self._runner.lease()))
+        title = "" if session.title else title_of(turn.content)
+        if title:
+            changes = (*changes, UpdateSession(session.id, {"title": title}))
+        return self._launch(turn, changes, new=True, title=title or None)
 
-    def _launch(self, turn: Turn, changes: tuple[Any, ...], *, new: bool = False) -> Turn:
+    def _launch(self, turn: Turn, changes: tuple[Any, ...], *, new: bool = False, title: str | None = None) -> Turn:
         """Store the turn's first event with its changes, and set it running."""
         # Taken before the first event and held while the turn runs: its followers find the events in memory, even where
         # the session is deleted under them.
         tail = self._log.tail(turn.session_id)
         self._runner.reserve(turn, new=new)
         try:
-            committed = self._log.append(Append(turn.session_id, [_turn_start(turn).body()], changes, folds=True))
+            begin = turn_start(turn, title).body()
+            committed = self._log.append(Append(turn.session_id, [begin], changes, folds=True))
         except BaseException:
             self._runner.release(turn)
             raise
@@ -132,9 +135,11 @@ class Turns:
 
     def abort(self, session_id: str, turn_id: str | None) -> bool:
         """Stop the running turn, or this one; True when there was one. Its log has ended when this returns."""
-        active = self._store.active_turns(session_id)
-        if any(turn_id in {None, turn.id} and self._runner.abort(turn.id) for turn in active):
-            return True
+        for turn in self._store.active_turns(session_id):
+            if turn_id in {None, turn.id} and self._runner.abort(turn.id):
+                # It may have come to its own end in this very moment.
+                now = self._store.turn(session_id, turn.id)
+                return now is None or now.state not in {"completed", "failed"}
         waiting = [turn for turn in self._store.queued(session_id) if turn.id == turn_id]
         return any(self._end_queued(turn) for turn in waiting)
 
@@ -152,15 +157,15 @@ class Turns:
                 return False
             self._log.append(self._ending(claimed, "aborted", None))
             return True
-        turn = _placed(turn)
+        turn = placed(turn)
         end = EndTurn(turn.id, turn.message_id, turn.session_id, "aborted", None, turn.usage)
-        begin = ActivateTurn(turn, *_messages(turn), lease_until=0.0, ends=True)
+        begin = ActivateTurn(turn, *messages_of(turn), lease_until=0.0, ends=True)
 
         def done(seq: int) -> bytes:
             return turn_done(replace(turn, first_seq=seq - 1), "aborted", turn.usage, seq)
 
         try:
-            self._log.append(Append(turn.session_id, [_turn_start(turn).body(), done], (begin, end)))
+            self._log.append(Append(turn.session_id, [turn_start(turn).body(), done], (begin, end)))
         except StaleAttempt:
             return False
         return True
@@ -175,8 +180,14 @@ class Turns:
     def take_up_all(self, *, now: float | None = None) -> None:
         """Take up every turn that nobody works on; at start-up, with `now` in the far future, every unfinished one."""
         for turn in self._store.claimable(time.time() if now is None else now):
-            if not self._runner.stopping and not self._runner.has(turn.id) and turn.id not in self._lost:
+            if self._runner.stopping or self._runner.has(turn.id) or turn.id in self._lost:
+                continue
+            try:
                 self._take_up(turn)
+            except (StoreBusy, StoreDamaged):
+                raise
+            except OpenCodeError as exc:  # one that cannot go on must not keep the others from it
+                log.warning("turn %s could not be taken up: %s", turn.id, exc)
 
     def _take_up(self, turn: Turn) -> None:
         if not turn.first_seq:
@@ -198,10 +209,10 @@ class Turns:
         self._runner.start(claimed)
 
     def _activate(self, turn: Turn) -> None:
-        turn = _placed(turn)
+        turn = placed(turn)
         # Stale: another turn of the session, or an abort, was faster. Unavailable: the server has begun to stop.
         with suppress(StaleAttempt, Unavailable):
-            self._launch(turn, (ActivateTurn(turn, *_messages(turn), lease_until=self._runner.lease()),))
+            self._launch(turn, (ActivateTurn(turn, *messages_of(turn), lease_until=self._runner.lease()),))
 
     def _on_lost(self, turn: Turn) -> None:
         """The store failed under a turn: its followers are told, and its end is stored when the store is back."""
@@ -221,8 +232,10 @@ class Turns:
                     self._log.append(self._ending(current, "failed", error))
             except (StaleAttempt, SessionNotFound):
                 pass
+            except StoreBusy:
+                return  # the others would only wait too
             except StoreError:
-                return  # not back yet; the next tick tries again
+                continue  # not back yet; the next tick tries again
             with self._lost_lock:
                 self._lost.pop(turn.id, None)
             self.next_in(turn.session_id)
@@ -254,40 +267,3 @@ class Turns:
 
 
 _INTERRUPTED = "TURN_INTERRUPTED"
-
-
-def _turn_start(turn: Turn) -> Event:
-    return TurnStart(turn_id=turn.id, content=turn.content, message_id=turn.user_message_id, model=turn.model)
-
-
-def _new_turn(session: Session, content: str, model: str, *, jumps: bool) -> Turn:
-    return Turn(
-        id=new_id("trn"),
-        session_id=session.id,
-        owner=session.owner,
-        state="running",
-        attempt=1,
-        model=model,
-        content=content,
-        user_message_id=new_id("msg"),
-        message_id=new_id("msg"),
-        created_at=timestamp(),
-        jumps=jumps,
-    )
-
-
-def _placed(turn: Turn) -> Turn:
-    """A turn that has waited: its messages stand where it runs, not where it was asked for; others may have jumped."""
-    return replace(turn, user_message_id=new_id("msg"), message_id=new_id("msg"))
-
-
-def _messages(turn: Turn) -> tuple[Message, Message]:
-    """The turn's two messages: what was asked, and the answer to be."""
-    shared: dict[str, Any] = {"session_id": turn.session_id, "turn_id": turn.id, "created_at": timestamp()}
-    user = Message(id=turn.user_message_id, role="user", content=turn.content, **shared)
-    return user, Message(id=turn.message_id, role="assistant", content="", status="running", **shared)
-
-
-def _title(content: str) -> str:
-    line = next(iter(content.strip().splitlines()), "")
-    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1] + "…"

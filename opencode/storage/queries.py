@@ -49,9 +49,12 @@ class Queries:
 
     def _failure(self, exc: SQLAlchemyError) -> StoreError:
         failure = translated(exc)
-        if isinstance(failure, StoreDamaged) and self._damage is None:
-            self._damage = failure
-            log.critical("%s. Stop the server and restore %s from a backup.", failure, self._engine.url.database)
+        if isinstance(failure, StoreDamaged):
+            place = self._engine.url.database
+            failure = StoreDamaged(f"{failure}. Stop the server and restore {place} from a backup.")
+            if self._damage is None:
+                self._damage = failure
+                log.critical("%s", failure)
         return failure
 
     @contextmanager

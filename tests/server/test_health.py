@@ -8,6 +8,7 @@ import pytest
 from opencode.provider.port import Text, Usage
 from opencode.provider.scripted import Wait
 from opencode.version import VERSION
+from tests.damage import damage
 from tests.server.talk import create, database, refused, say
 from tests.sse import check_turn
 
@@ -58,6 +59,30 @@ def test_a_store_that_is_out_of_reach_makes_it_unready_but_not_dead(app):
     for leak in ("sqlite", "table", "SELECT", "/"):
         assert leak not in said
     assert client.get("/health/ready").status_code == 200
+
+
+def test_a_damaged_store_ends_the_turn_by_an_error_without_id_and_is_named(make_app):
+    # Given a turn in the midst of its answer
+    going = threading.Event()
+    app = make_app([[Text("a "), Wait(going), Text("b"), Usage(1, 1)]])
+    client = app.test_client()
+    session_id = create(client)
+    opened = say(client, session_id)
+    opened.until("text")
+
+    # When the log's table is damaged under it
+    damage(app.extensions["opencode"].settings.data_dir / "store.sqlite3", "events")
+    going.set()
+
+    # Then its stream ends with what is not in the log, and nothing unsaved is shown
+    [error] = opened.rest()
+    assert (error.name, error.id, error.data["code"]) == ("error", None, "STORE_UNAVAILABLE")
+    assert not_ready(client.get("/health/ready"), "store") == "StoreDamaged"
+    assert client.get("/health").status_code == 200
+    # What is well of it still serves.
+    assert client.get(f"/api/session/{session_id}").status_code == 200
+    response = client.post(f"/api/session/{create(client)}/message", json={"content": "x"})
+    refused(response, 503, "UNAVAILABLE", "out of reach")
 
 
 def test_a_server_that_stops_is_not_ready_while_its_turns_end(make_app):

@@ -8,12 +8,13 @@ from contextlib import closing
 import pytest
 
 from opencode.errors import IdempotencyConflict, Unavailable
-from opencode.provider.port import Text, ToolCall
+from opencode.provider.port import Finish, Text, ToolCall
 from opencode.provider.scripted import Wait
 from opencode.session.runner import Runner
 from opencode.session.turn import HANDED_BACK, OUT_OF_TIME
 from opencode.session.turns import Key
 from tests.contracts.stored import a_session, a_turn
+from tests.damage import locked
 from tests.session.story import DEADLINE_S, OWNER, assert_whole_turn, each, eventually, names
 
 HELLO = [[Text("hello")]]
@@ -119,6 +120,53 @@ def test_a_deleted_sessions_turns_all_get_their_done_and_none_that_waits_begins(
     assert [names(events) for events in told[1:]] == [["turn_start", "done"]] * 2
     assert {events[-1].data["status"] for events in told} == {"aborted"}
     assert len(story.provider.requests) == 1
+
+
+# An abort
+
+
+class Says:
+    """A model of one word; `finished` is set when nothing of it is left to be cancelled."""
+
+    def __init__(self, go):
+        self.go = go
+        self.finished = threading.Event()
+
+    def missing(self):
+        return None
+
+    def models(self):
+        return ["script"]
+
+    def stream(self, _request, _cancel):
+        yield Text("word")
+        self.go.wait(DEADLINE_S)
+        yield Finish("stop")
+        self.finished.set()
+
+    def close(self):
+        pass
+
+
+def test_an_abort_that_comes_too_late_does_not_claim_to_have_stopped_anything(play, tmp_path):
+    # Given a turn whose answer is whole, and whose end cannot be stored yet
+    go = threading.Event()
+    model = Says(go)
+    story = play({"scripted": model})
+    session = story.session()
+    turn = story.send(session)
+    story.until(turn, "text")
+    with locked(tmp_path / "data" / "store.sqlite3"):
+        go.set()
+        assert model.finished.wait(DEADLINE_S)
+        aborted = []
+        aborting = threading.Thread(target=lambda: aborted.append(story.sessions.abort(OWNER, session.id)))
+        aborting.start()
+        aborting.join(0.2)
+    aborting.join(DEADLINE_S)
+
+    assert story.until_done(turn)[-1].data["status"] == "completed"
+    assert aborted == [False]
 
 
 # The runner by itself

@@ -130,12 +130,16 @@ def test_a_refused_or_empty_change_leaves_no_event(play):
     ],
 )
 def test_the_title_comes_from_the_first_message(play, content, title):
-    story = play([[Text("ok")]])
+    story = play([[Text("ok")], [Text("ok")]])
     session = story.session()
 
-    story.tell(session, content)
+    first = story.tell(session, content)
 
     assert story.sessions.store.get(OWNER, session.id).title == title
+    # And who follows learns it: by this turn, and by no later one.
+    assert first[0].data["title"] == (title or None)
+    second = story.tell(session, content)
+    assert (second[0].name, second[0].data["title"]) == ("turn_start", None)
 
 
 def test_a_title_that_was_given_stays(play):

@@ -4,7 +4,9 @@ A crash is what `kill -9` leaves: the data folder as it is at one moment, copied
 """
 
 import shutil
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,48 @@ def test_a_permission_asked_before_the_crash_can_be_answered_after_it(lives):
     assert names(told).count("permission_reply") == 1
     assert told[-1].data["status"] == "completed"
     assert (Path(session.directory) / "ran").exists()
+
+
+def edit(story, *statements):
+    with closing(sqlite3.connect(story.services.settings.data_dir / "store.sqlite3", isolation_level=None)) as database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def test_the_time_for_an_answer_goes_on_over_a_crash(lives):
+    script = [[ToolCall("a", "bash", {"command": "echo ran > ran"})], [Text("done")]]
+    first = lives.begin(script, permission={"bash": "ask"})
+    session = first.session()
+    first.send(session)
+    eventually(lambda: "permission_request" in names(events_of(first, session)))
+    # An id begins with its time: this request was made long ago
+    edit(first, "UPDATE permissions SET id = 'per_0000000000' || substr(id, 15)")
+
+    second = lives.begin(script, permission={"bash": "ask"}, permission_timeout_s=3600)
+    told = finished(second, session)
+
+    assert [event.data["response"] for event in told if event.name == "permission_reply"] == ["reject"]
+    assert not (Path(session.directory) / "ran").exists()
+
+
+def test_a_turn_that_cannot_go_on_keeps_no_other_from_it(lives):
+    hold = threading.Event()
+    first = lives.begin([[Text("x"), Wait(hold)]])
+    broken, well = first.session(), first.session()
+    for session in (broken, well):
+        turn = first.send(session)
+        first.until(turn, "text")
+    # The first one's message is gone, and it is to be given up
+    edit(
+        first,
+        f"DELETE FROM messages WHERE session_id = '{broken.id}'",
+        f"UPDATE turns SET crashes = 2 WHERE session_id = '{broken.id}'",
+    )
+
+    second = lives.begin([[Text("y")]])
+
+    assert finished(second, well)[-1].data["status"] == "completed"
+    hold.set()
 
 
 def test_a_queued_turn_begins_at_the_next_start(lives):

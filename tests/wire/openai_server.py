@@ -60,6 +60,8 @@ class OpenAIWire(Wire):
 
 
 def _problem(body):
+    if body is None:  # its sender was killed before it was whole
+        return "We could not parse the JSON body of your request."
     if "max_tokens" in body and re.match(r"gpt-[56]|o\d", body["model"]):
         return "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
     waiting = []
