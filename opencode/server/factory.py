@@ -15,9 +15,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from opencode.errors import Unauthorized
 from opencode.server import api, errors, health, logs, messages, openapi, tui
-from opencode.server.access import Caller, Guard, check_scope
+from opencode.server.access import Caller, Guard, check_scope, tokens_of
 from opencode.server.answers import json_response
 from opencode.server.limits import Limits
+from opencode.server.reading import check_sizes, cut_silent_connections
 from opencode.server.routes import Contract, route
 from opencode.settings import Settings, environment, load
 from opencode.wiring import Services, build_services
@@ -25,6 +26,8 @@ from opencode.wiring import Services, build_services
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+#: Right tokens never wait for wrong ones, so that their length alone keeps guessers out.
+_GUESSABLE_CHARS = 16
 _EXPOSED = ["X-Request-Id", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
 
 
@@ -44,14 +47,19 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         services = build_services(settings, environment())
     settings = services.settings
     token = secrets.token_urlsafe(24) if settings.auth_on and not settings.auth_tokens else None
+    if "FLASK_RUN_FROM_CLI" in environment():
+        cut_silent_connections(settings.body_timeout_s)
     if token is not None and "FLASK_RUN_FROM_CLI" in environment():
         # Under gunicorn the banner says it. Not through the log: logs are kept and passed on.
         sys.stderr.write(f"\nThe token of this server: {token}\nOPENCODE_AUTH_TOKENS sets lasting ones.\n\n")
     guard = Guard(settings, extra_token=token)
+    if any(len(own.secret) < _GUESSABLE_CHARS for own in tokens_of(settings)):
+        log.warning("OPENCODE_AUTH_TOKENS: a token of less than %d characters can be guessed.", _GUESSABLE_CHARS)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path is what it is: no redirects, and none to where a Host header points
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, NEW_TOKEN=token, STARTED=time.monotonic())
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, BODY_TIMEOUT_S=settings.body_timeout_s)
+    app.config.update(NEW_TOKEN=token, STARTED=time.monotonic())
     app.extensions["opencode"] = services
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
@@ -96,6 +104,7 @@ def _guard_requests(app: Flask, guard: Guard) -> None:
         g.caller = Caller("anonymous", frozenset())
         if request.blueprint == "health":
             return
+        check_sizes(request.environ)
         original = request.environ.get("werkzeug.proxy_fix.orig", request.environ)
         guard.check_peer(original.get("REMOTE_ADDR"), request.headers)
         guard.check_host(request.host)
