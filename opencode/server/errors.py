@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 from flask import Flask, Response, g, request
-from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException
 
 from opencode.errors import (
@@ -18,7 +17,6 @@ from opencode.errors import (
     Unavailable,
 )
 from opencode.server.answers import json_response
-from opencode.server.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ def envelope(error: ApiError, request_id: str | None = None) -> dict[str, Any]:
     return {"error": body}
 
 
-def register(app: Flask, limits: Limits) -> None:
+def register(app: Flask) -> None:
     """Handle every exception of the app."""
 
     def answer(error: ApiError) -> Response:
@@ -43,7 +41,6 @@ def register(app: Flask, limits: Limits) -> None:
         return response
 
     app.register_error_handler(ApiError, answer)
-    app.register_error_handler(RateLimitExceeded, lambda exc: answer(limits.explain(exc)))
     app.register_error_handler(HTTPException, lambda exc: answer(from_http(exc)))
     app.register_error_handler(StoreError, lambda exc: answer(_unavailable(exc)))
     app.register_error_handler(Exception, lambda exc: answer(_fault(exc)))

@@ -70,19 +70,18 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     limits = Limits(app, settings)
     app.extensions["opencode-limits"] = limits
     services.sessions.session_creating.connect(limits.count_session)
-    _register(app, limits)
+    _register(app)
     if settings.cors_origins:
         _allow_origins(app, settings, guard)
     return app
 
 
-def _register(app: Flask, limits: Limits) -> None:
-    errors.register(app, limits)
+def _register(app: Flask) -> None:
+    errors.register(app)
     app.register_blueprint(api.api)
     app.register_blueprint(messages.messages)
     app.register_blueprint(tui.tui)
     app.register_blueprint(health.health)
-    limits.limiter.exempt(health.health)
 
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)
@@ -116,7 +115,7 @@ def _guard_requests(app: Flask, guard: Guard) -> None:
             is_open=contract is not None and contract.scope is None,
         )
         if request.routing_exception is not None:
-            app.extensions["opencode-limits"].hit_unrouted()
+            app.extensions["opencode-limits"].count_unrouted()
             raise request.routing_exception
         if request.method == "OPTIONS" or (contract is not None and contract.scope is None):
             return
