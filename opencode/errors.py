@@ -4,6 +4,7 @@ OpenCodeError
 ├── ApiError             answered to a client in the envelope of API section 1
 │   ├── InvalidRequest · Unauthorized · Forbidden · NotFound · SessionNotFound · MethodNotAllowed
 │   ├── SessionBusy · PermissionAnswered · IdempotencyConflict
+│   ├── RequestTimeout · UriTooLong · HeadersTooLarge
 │   └── PayloadTooLarge · UnsupportedMediaType · NotAcceptable · RateLimitExceeded · InternalError · Unavailable
 ├── TurnError            ends a turn as an `error` event (API section 3)
 │   └── ProviderError    from a model's provider; says whether asking again can help
@@ -101,6 +102,27 @@ class UpgradeRequired(ApiError):
 
     code = "INVALID_REQUEST"
     status = 426
+
+
+class RequestTimeout(ApiError):
+    """The request's body did not come in time."""
+
+    code = "INVALID_REQUEST"
+    status = 408
+
+
+class UriTooLong(ApiError):
+    """The request's address is too long."""
+
+    code = "INVALID_REQUEST"
+    status = 414
+
+
+class HeadersTooLarge(ApiError):
+    """A header of the request is too large."""
+
+    code = "INVALID_REQUEST"
+    status = 431
 
 
 class SessionBusy(ApiError):

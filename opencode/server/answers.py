@@ -27,7 +27,7 @@ def start_pump(app: Flask, services: Services) -> None:
     from opencode.server.pump import Pump  # noqa: PLC0415 - gevent is imported only where it runs the server
 
     if services.settings.pump:
-        app.extensions["opencode-pump"] = Pump(services.log, beat=_BEAT, beat_s=BEAT_S, piece_bytes=_PIECE)
+        app.extensions["opencode-pump"] = Pump(services.log, beat=_BEAT, beat_s=BEAT_S)
 
 
 def json_response(data: Any, *, status: int = 200) -> Response:

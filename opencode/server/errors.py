@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 from flask import Flask, Response, g, request
-from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException
 
 from opencode.errors import (
@@ -18,7 +17,6 @@ from opencode.errors import (
     Unavailable,
 )
 from opencode.server.answers import json_response
-from opencode.server.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ def translated(exc: Exception) -> ApiError:
     return _unavailable(exc) if isinstance(exc, StoreError) else _fault(exc)
 
 
-def register(app: Flask, limits: Limits) -> None:
+def register(app: Flask) -> None:
     """Handle every exception of the app."""
 
     def answer(error: ApiError) -> Response:
@@ -50,7 +48,6 @@ def register(app: Flask, limits: Limits) -> None:
         return response
 
     app.register_error_handler(ApiError, answer)
-    app.register_error_handler(RateLimitExceeded, lambda exc: answer(limits.explain(exc)))
     app.register_error_handler(HTTPException, lambda exc: answer(from_http(exc)))
     app.register_error_handler(StoreError, lambda exc: answer(translated(exc)))
     app.register_error_handler(Exception, lambda exc: answer(translated(exc)))

@@ -17,13 +17,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from opencode.errors import Unauthorized
 from opencode.server import api, errors, health, logs, messages, openapi, sign_in, tui, ws
-from opencode.server.access import Caller, Guard, check_scope
+from opencode.server.access import Caller, Guard, check_scope, tokens_of
 from opencode.server.answers import json_response
 from opencode.server.auth_handler import AuthHandler
 from opencode.server.authentication import Authenticator
 from opencode.server.credentials import Credentials
 from opencode.server.headers import protect
 from opencode.server.limits import Limits
+from opencode.server.reading import check_sizes, cut_silent_connections
 from opencode.server.routes import Contract, route
 from opencode.settings import Settings, environment, load
 from opencode.undumpable import close_memory
@@ -32,6 +33,8 @@ from opencode.wiring import Services, build_services
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+#: Right tokens never wait for wrong ones, so that their length alone keeps guessers out.
+_GUESSABLE_CHARS = 16
 _EXPOSED = ["X-Request-Id", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
 
 
@@ -73,12 +76,17 @@ def _assembled(services: Services, auth_handler: AuthHandler | None, clock: Call
     settings = services.settings
     no_token = settings.auth_on and not settings.auth_tokens and auth_handler is None
     token = secrets.token_urlsafe(24) if no_token else None
+    if any(len(own.secret) < _GUESSABLE_CHARS for own in tokens_of(settings)):
+        log.warning("OPENCODE_AUTH_TOKENS: a token of less than %d characters can be guessed.", _GUESSABLE_CHARS)
+    if "FLASK_RUN_FROM_CLI" in environment():
+        cut_silent_connections(settings.body_timeout_s)
     guard = Guard(settings)
     authenticator = Authenticator(settings, Credentials(services, clock=clock), new_token=token, handler=auth_handler)
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path is what it is: no redirects, and none to where a Host header points
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, NEW_TOKEN=token, STARTED=time.monotonic())
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, BODY_TIMEOUT_S=settings.body_timeout_s)
+    app.config.update(NEW_TOKEN=token, STARTED=time.monotonic())
     app.extensions["opencode"] = services
     app.extensions["opencode-authenticator"] = authenticator
     app.extensions["opencode-ws"] = ws.OpenTalks(services.log.closing)
@@ -91,7 +99,7 @@ def _assembled(services: Services, auth_handler: AuthHandler | None, clock: Call
     limits = Limits(app, settings)
     app.extensions["opencode-limits"] = limits
     services.sessions.session_creating.connect(limits.count_session)
-    _register(app, limits)
+    _register(app)
     if settings.cors_origins:
         _allow_origins(app, settings)
     logs.redact_tickets()
@@ -109,15 +117,14 @@ def _say_how_to_sign_in(authenticator: Authenticator, token: str | None) -> None
         sys.stderr.write(f"To sign in a browser, once and within 10 minutes: <the address below>/#code={code}\n\n")
 
 
-def _register(app: Flask, limits: Limits) -> None:
-    errors.register(app, limits)
+def _register(app: Flask) -> None:
+    errors.register(app)
     app.register_blueprint(api.api)
     app.register_blueprint(messages.messages)
     app.register_blueprint(tui.tui)
     app.register_blueprint(sign_in.sign_in)
     app.register_blueprint(ws.ws)
     app.register_blueprint(health.health)
-    limits.limiter.exempt(health.health)
 
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)
@@ -139,6 +146,7 @@ def _guard_requests(app: Flask, guard: Guard, authenticator: Authenticator) -> N
         g.caller = Caller("anonymous", frozenset())
         if request.blueprint == "health":
             return
+        check_sizes(request.environ)
         original = request.environ.get("werkzeug.proxy_fix.orig", request.environ)
         guard.check_peer(original.get("REMOTE_ADDR"), request.headers)
         guard.check_host(request.host)
@@ -151,7 +159,7 @@ def _guard_requests(app: Flask, guard: Guard, authenticator: Authenticator) -> N
         )
         g.own_origin = guard.is_own_origin(request.headers.get("Origin"), scheme=request.scheme, host=request.host)
         if request.routing_exception is not None:
-            app.extensions["opencode-limits"].hit_unrouted()
+            app.extensions["opencode-limits"].count_unrouted()
             raise request.routing_exception
         if request.method == "OPTIONS" or (contract is not None and contract.scope is None):
             return

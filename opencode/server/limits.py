@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Self
+from typing import Any, Self
 
 from flask import Flask, Response, current_app, g, has_request_context, request
-from flask_limiter import ApplicationLimit, Limiter, RateLimitExceeded
+from flask_limiter import Limiter
 from limits import RateLimitItemPerSecond
 
 from opencode.errors import RateLimitExceeded as TooMany
@@ -17,18 +17,16 @@ from opencode.server.guesses import FREE, Guesses
 from opencode.server.windows import BoundedMemory, network
 from opencode.settings import Settings
 
-_STRATEGY = "moving-window"
 #: Somebody types: a request for each key.
 _KEYS = "tui.type_on_screen"
 #: Whom a session that is made now counts for, where no request says so.
-_behalf: ContextVar[tuple[str, ...]] = ContextVar("behalf", default=())
+_behalf: ContextVar[list[str] | None] = ContextVar("behalf", default=None)
 #: When to come back where something must end first.
 _SOON_S = 5
 
 
-def owner_key() -> str:
-    """The caller's owner. Where no token is asked for, all are one owner, and the address alone counts."""
-    return f"owner:{g.caller.owner}"
+def owner_key(owner: str) -> str:
+    return f"owner:{owner}"
 
 
 def address_key() -> str:
@@ -37,18 +35,15 @@ def address_key() -> str:
 
 
 def _kind() -> str | None:
-    """What the request counts as: `requests`, `keys`; preflights, static files and reconnecting streams are nothing."""
-    if "limit_kind" not in g:
-        g.limit_kind = None if _does_not_count() else "keys" if request.endpoint == _KEYS else "requests"
-    kind: str | None = g.limit_kind
-    return kind
-
-
-def _does_not_count() -> bool:
-    contract = getattr(current_app.view_functions.get(request.endpoint or ""), "contract", None)
-    streams = contract is not None and contract.streams is not None
-    reconnects = streams and request.method == "GET" and "Last-Event-ID" in request.headers
-    return request.method == "OPTIONS" or request.endpoint == "static" or reconnects
+    """What a routed request counts as: `requests`, `keys`; nothing: preflights, health, static files, reconnects."""
+    endpoint = request.endpoint or ""
+    if request.method == "OPTIONS" or request.blueprint == "health" or endpoint.rpartition(".")[2] == "static":
+        return None
+    if request.method == "GET" and "Last-Event-ID" in request.headers:
+        contract = getattr(current_app.view_functions.get(endpoint), "contract", None)
+        if contract is not None and contract.streams is not None:
+            return None
+    return "keys" if endpoint == _KEYS else "requests"
 
 
 def _seconds_until(moment: float) -> int:
@@ -80,58 +75,89 @@ class OpenStream:
             close()
 
 
+class _Limiter(Limiter):
+    """flask-limiter with its storage, strategy and place in a request, and a check that knows what there is to count.
+
+    Its own looks for limits of the view, its blueprint and the app, anew with each request, at the cost of a whole one;
+    `python -m bench.requests` measures it.
+    """
+
+    def __init__(self, count: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._count = count
+
+    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:  # noqa: ARG002 - the library's signature
+        self._count()
+
+
 class Limits:
     """The limits of one server."""
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         self._settings = settings
         self._on = settings.rate_limit
+        self._tells_owners = settings.auth_on
         window_s = max(1, round(settings.rate_limit_window_ms / 1000))
-        self._item = RateLimitItemPerSecond(settings.rate_limit_max_requests, window_s)
-        self._sessions = RateLimitItemPerSecond(settings.rate_limit_max_sessions, window_s)
+        amounts = {
+            "requests": settings.rate_limit_max_requests,
+            "keys": settings.rate_limit_max_keys,
+            "sessions": settings.rate_limit_max_sessions,
+        }
+        self._items = {kind: RateLimitItemPerSecond(amount, window_s) for kind, amount in amounts.items()}
         self._streams: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._guesses = Guesses()
-        self.limiter = Limiter(
+        self.limiter = _Limiter(
+            self._count,
             key_func=address_key,
-            application_limits=[
-                *self._limits_of("requests", settings.rate_limit_max_requests, window_s),
-                *self._limits_of("keys", settings.rate_limit_max_keys, window_s),
-            ],
-            strategy=_STRATEGY,
+            strategy="moving-window",
             storage_uri=f"{BoundedMemory.STORAGE_SCHEME[0]}://",
             enabled=self._on,
         )
         self.limiter.init_app(app)
         app.after_request(self._add_headers)
 
-    def _limits_of(self, kind: str, amount: int, window_s: int) -> list[ApplicationLimit]:
-        """One by address; one by owner, where owners are told apart."""
-        limit, auth_on = f"{amount} per {window_s} second", self._settings.auth_on
-        setting = f"OPENCODE_RATE_LIMIT_MAX_{kind.upper()}"
-        by_address = ApplicationLimit(
-            limit, address_key, scope=kind, error_message=setting, exempt_when=lambda: _kind() != kind
-        )
-        by_owner = ApplicationLimit(
-            limit, owner_key, scope=kind, error_message=setting, exempt_when=lambda: _kind() != kind
-        )
-        return [by_address, by_owner] if auth_on else [by_address]
+    def _count(self) -> None:
+        """Count a request that a route took."""
+        kind = _kind()
+        if kind is not None:
+            self._count_as(kind, self.keys())
 
-    def keys(self) -> tuple[str, ...]:
-        """Whom the request counts for: its address and, where tokens tell owners apart, then its owner."""
-        return (address_key(), owner_key()) if self._settings.auth_on else (address_key(),)
+    def _count_as(self, kind: str, keys: list[str]) -> None:
+        g.counted = (kind, keys)
+        self._hit(kind, keys)
 
-    def count_message(self, keys: tuple[str, ...]) -> None:
+    def count_unrouted(self) -> None:
+        """Count a request that no route took; nobody has asked who sent it."""
+        if self._on:
+            self._count_as("requests", [address_key()])
+
+    def _hit(self, kind: str, keys: list[str]) -> None:
+        """Count it in all of the windows, or, where one of them is full, in none."""
+        item, windows = self._items[kind], self.limiter.limiter
+        with self._lock:
+            for key in keys:
+                if not windows.test(item, key, kind):
+                    wait_s = _seconds_until(windows.get_window_stats(item, key, kind).reset_time)
+                    raise _too_many(f"OPENCODE_RATE_LIMIT_MAX_{kind.upper()}", item.amount, wait_s)
+            for key in keys:
+                windows.hit(item, key, kind)
+
+    def keys(self) -> list[str]:
+        """Whom the request counts for: its client's address and, where tokens tell owners apart, its owner."""
+        return [address_key(), owner_key(g.caller.owner)] if self._tells_owners else [address_key()]
+
+    def count_message(self, keys: list[str]) -> None:
         """Count a message of a connection as a request of those whom its upgrade counted for (`keys`).
 
         Raises:
             RateLimitExceeded: one of them has sent as many as the settings allow in this window.
         """
-        for key in keys if self._on else ():
-            self._hit_request(key)
+        if self._on:
+            self._hit("requests", keys)
 
     @contextmanager
-    def on_behalf_of(self, keys: tuple[str, ...]) -> Iterator[None]:
+    def on_behalf_of(self, keys: list[str]) -> Iterator[None]:
         """Let what is made within count for these: for a connection that has outlived its request."""
         token = _behalf.set(keys)
         try:
@@ -145,18 +171,9 @@ class Limits:
         Raises:
             RateLimitExceeded: as many were made in this window as the settings allow.
         """
-        if not self._on:
-            return
-        keys = _behalf.get() or (self.keys() if has_request_context() else (f"owner:{owner}",))
-        windows = self.limiter.limiter
-        with self._lock:
-            for key in keys:
-                if not windows.test(self._sessions, key, "sessions"):
-                    reset_at = windows.get_window_stats(self._sessions, key, "sessions").reset_time
-                    setting, amount = "OPENCODE_RATE_LIMIT_MAX_SESSIONS", self._sessions.amount
-                    raise self._too_many(setting, amount, _seconds_until(reset_at))
-            for key in keys:
-                windows.hit(self._sessions, key, "sessions")
+        keys = _behalf.get() or (self.keys() if has_request_context() else [owner_key(owner)])
+        if self._on:
+            self._hit("sessions", keys)
 
     def wrong_token(self) -> None:
         """Count a wrong token, ticket, code or cookie, after it was found wrong: a right one is never asked to wait.
@@ -172,17 +189,6 @@ class Limits:
                 headers=_headers(FREE, wait_s),
             )
 
-    def hit_unrouted(self) -> None:
-        """Count a request that no route took: flask-limiter looks at routed ones only."""
-        if self._on:
-            self._hit_request(address_key())
-
-    def _hit_request(self, key: str) -> None:
-        windows = self.limiter.limiter
-        if not windows.hit(self._item, key, "requests"):
-            reset_at = windows.get_window_stats(self._item, key, "requests").reset_time
-            raise self._too_many("OPENCODE_RATE_LIMIT_MAX_REQUESTS", self._item.amount, _seconds_until(reset_at))
-
     def open_stream(self, owner: str) -> "OpenStream":
         """Count an open stream; it is let go at the end of `with`, unless it is handed over.
 
@@ -191,7 +197,7 @@ class Limits:
         """
         with self._lock:
             if self._on and self._streams[owner] >= self._settings.max_streams:
-                raise self._too_many("OPENCODE_MAX_STREAMS", self._settings.max_streams, _SOON_S)
+                raise _too_many("OPENCODE_MAX_STREAMS", self._settings.max_streams, _SOON_S)
             self._streams[owner] += 1
         return OpenStream(lambda: self._close_stream(owner))
 
@@ -201,28 +207,23 @@ class Limits:
             if not self._streams[owner]:
                 del self._streams[owner]
 
-    def explain(self, exc: RateLimitExceeded) -> TooMany:
-        """flask-limiter's refusal in our words: the setting, and when to come back."""
-        current = self.limiter.current_limit
-        wait_s = _seconds_until(current.reset_at) if current is not None else 1
-        return self._too_many(exc.limit.error_message, exc.limit.limit.amount, wait_s)
-
-    @staticmethod
-    def _too_many(setting: object, amount: int, wait_s: int) -> TooMany:
-        return TooMany(
-            f"Too many: the limit of {setting} is reached. Come back in {wait_s} s.",
-            headers=_headers(amount, wait_s),
-        )
-
     def _add_headers(self, response: Response) -> Response:
-        """`RateLimit-*` as the IETF draft has them: `Reset` in seconds from now."""
-        current = self.limiter.current_limit if self._on else None
-        if current is not None and "RateLimit-Limit" not in response.headers:
-            reset_at, left = current.window
-            response.headers["RateLimit-Limit"] = str(current.limit.amount)
+        """`RateLimit-*` as the IETF draft has them, of the window with the least left: `Reset` in seconds from now."""
+        if "counted" in g and "RateLimit-Limit" not in response.headers:
+            kind, keys = g.counted
+            item = self._items[kind]
+            stats = [self.limiter.limiter.get_window_stats(item, key, kind) for key in keys]
+            reset_at, left = min(stats, key=lambda window: window.remaining)
+            response.headers["RateLimit-Limit"] = str(item.amount)
             response.headers["RateLimit-Remaining"] = str(max(0, left))
             response.headers["RateLimit-Reset"] = str(_seconds_until(reset_at))
         return response
+
+
+def _too_many(setting: str, amount: int, wait_s: int) -> TooMany:
+    return TooMany(
+        f"Too many: the limit of {setting} is reached. Come back in {wait_s} s.", headers=_headers(amount, wait_s)
+    )
 
 
 def _headers(amount: int, wait_s: int) -> dict[str, str]:

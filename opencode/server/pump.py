@@ -12,8 +12,6 @@ One ticker beats for all idle followers, and a watch on each socket tells when a
 import errno
 import fcntl
 import os
-import socket
-import ssl
 import struct
 import termios
 import time
@@ -23,6 +21,7 @@ from typing import Any
 from gevent import get_hub
 from gevent.hub import Waiter
 
+from opencode.server.sending import Sending
 from opencode.session.log import EventLog
 from opencode.session.tail import Park, Place, Tail
 
@@ -66,14 +65,12 @@ class Pump:
     Args:
         log: tells when a session has something new, and when the server stops.
         beat: what keeps an idle stream open, and `beat_s` how often.
-        piece_bytes: of a write that did not fit, how much is sent under one of the socket's time limits.
     """
 
-    def __init__(self, log: EventLog, *, beat: bytes, beat_s: float, piece_bytes: int) -> None:
+    def __init__(self, log: EventLog, *, beat: bytes, beat_s: float) -> None:
         self._log = log
         self._beat = _framed(beat)
         self._beat_s = beat_s
-        self._piece_bytes = piece_bytes
         self._hub = get_hub()
         self._groups: dict[Tail, _Group] = {}
         self._ticker: Any = None
@@ -84,8 +81,12 @@ class Pump:
         The pump writes chunks (RFC 9112, section 7.1) past the server: so HTTP/1.1 only, and never under TLS.
         """
         connection = environ.get("gunicorn.socket")
-        plain = isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket)
-        if not plain or environ.get("SERVER_PROTOCOL") != "HTTP/1.1" or environ.get("REQUEST_METHOD") == "HEAD":
+        # What is wrapped to be sent by is a plain socket.
+        if (
+            not isinstance(connection, Sending)
+            or environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+            or environ.get("REQUEST_METHOD") == "HEAD"
+        ):
             return None
 
         def park(session_id: str, tail: Tail, place: Place, turn_id: str | None) -> None:
@@ -110,9 +111,8 @@ class Pump:
             self._leave(group, follower)
         if follower.gone:
             raise ConnectionResetError(errno.ECONNRESET, "the client has left")
-        rest = follower.rest
-        for start in range(0, len(rest), self._piece_bytes):
-            follower.connection.sendall(rest[start : start + self._piece_bytes])
+        if follower.rest:
+            follower.connection.sendall(follower.rest)
 
     def _join(self, session_id: str, tail: Tail) -> _Group:
         group = self._groups.get(tail)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from flask import Response, request
+from flask import Response, current_app, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from opencode.errors import InvalidRequest, UnsupportedMediaType
 from opencode.server.answers import json_response
+from opencode.server.reading import body_deadline
 
 _JSON = "application/json"
 #: Of a message that pydantic wrote; the rest is noise to a caller.
@@ -79,9 +80,10 @@ def check_media_type() -> None:
 
 
 def _body(model: type[BaseModel]) -> BaseModel:
-    data = request.get_data()  # 413 before 415: too large is too large, whatever it is
-    if request.content_length is None:
-        request.stream.read(1)  # raises where a body that did not say its length was cut off at the limit
+    with body_deadline(request.environ, current_app.config["BODY_TIMEOUT_S"]):
+        data = request.get_data()  # 413 before 415: too large is too large, whatever it is
+        if request.content_length is None:
+            request.stream.read(1)  # raises where a body that did not say its length was cut off at the limit
     check_media_type()
     try:
         return model.model_validate_json(data.strip() or b"{}")

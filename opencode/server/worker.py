@@ -2,6 +2,7 @@
 
 import re
 import ssl
+import time
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from werkzeug.exceptions import BadRequest
 
 from opencode.errors import InvalidRequest, OpenCodeError
 from opencode.server.errors import envelope
+from opencode.server.reading import body_late
 from opencode.server.sending import Sending
 
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
@@ -32,18 +34,53 @@ class _Capture:
     send = sendall
 
 
-class _Reader:
-    """Reads a body; what gunicorn finds wrong with it in the midst of the app is the client's fault, not ours."""
+class _Deadline:
+    """Stands in for a socket that is read until a moment, whether its client sends nothing or a byte now and then."""
 
-    def __init__(self, reader: Any) -> None:
+    def __init__(self, client: Any, seconds: float) -> None:
+        self._client = client
+        self._end = time.monotonic() + seconds
+
+    def recv(self, size: int) -> bytes:
+        left_s = self._end - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        before = self._client.gettimeout()
+        self._client.settimeout(left_s)
+        try:
+            data: bytes = self._client.recv(size)
+        finally:
+            self._client.settimeout(before)
+        return data
+
+
+class _Reader:
+    """Reads a body; what is wrong with it, or too slow, in the midst of the app is the client's fault, not ours."""
+
+    def __init__(self, reader: Any, unreader: Any, seconds: float) -> None:
         self._reader = reader
+        self._unreader = unreader
+        self._seconds = seconds
+        self._deadline: _Deadline | None = _Deadline(unreader.sock, seconds)
 
     def read(self, size: int) -> bytes:
+        client = self._unreader.sock
+        self._unreader.sock = self._deadline or client
         try:
             data: bytes = self._reader.read(size)
         except ParseException as exc:
             raise BadRequest(f"The body could not be read: {str(exc)[:200]}") from None
+        except TimeoutError:
+            if self._deadline is None:
+                raise
+            raise body_late(self._seconds) from None
+        finally:
+            self._unreader.sock = client
         return data
+
+    def answered(self) -> None:
+        """What is left of the body is gunicorn's to skip, in the time that it gives a new request."""
+        self._deadline = None
 
 
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
@@ -73,8 +110,11 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         super().handle(listener, Sending(client, stall_s=self.stall_s) if plain else client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        req.body.reader = _Reader(req.body.reader)
-        super().handle_request(listener_name, req, sock, addr)
+        reader = req.body.reader = _Reader(req.body.reader, req.unreader, self.wsgi.config["BODY_TIMEOUT_S"])
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        finally:
+            reader.answered()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and write its log, then say it in our words."""

@@ -35,7 +35,7 @@ class Party:
     """Who is at the other end, as the guard let them in; `keys` are whom their messages count for."""
 
     caller: Caller
-    keys: tuple[str, ...]
+    keys: list[str]
     request_id: str
 
 

@@ -15,7 +15,7 @@ from tests.sse import Event, Stream
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 STATUSES = {
-    "INVALID_REQUEST": {400, 406, 426},
+    "INVALID_REQUEST": {400, 406, 408, 414, 426, 431},
     "UNAUTHORIZED": {401},
     "FORBIDDEN": {403},
     "SESSION_NOT_FOUND": {404},

@@ -77,7 +77,7 @@ def sent(*steps, merges=True):
         keyboard = Keyboard(send, lambda: merges)
         keyboard.press("left")
         running = asyncio.create_task(keyboard.run())
-        while keyboard.waiting or len(found) < 1:
+        while keyboard.waiting or len(found) < 1:  # noqa: ASYNC110 - what is waited for has no event to wait on
             await asyncio.sleep(0)
         for _ in range(50):
             await asyncio.sleep(0)
