@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from opencode import telemetry
 from opencode.bus.memory import MemoryBus
 from opencode.cancel import Cancel
 from opencode.errors import InvalidRequest, SettingsError, StoreError
@@ -26,6 +27,7 @@ from opencode.session.service import SessionService
 from opencode.session.tui import Screens
 from opencode.session.turn import Limits, TurnLoop
 from opencode.session.turns import Turns
+from opencode.session.watch import Watch, WatchedProvider
 from opencode.settings import Settings
 from opencode.storage.port import Store
 from opencode.storage.sql import open_store
@@ -52,6 +54,7 @@ class Services:
     models: ModelNames
     model_reason: str
     log: EventLog
+    watch: Watch
     _store: Store
     _runner: Runner
     _checks: Mapping[str, Callable[[], None]]
@@ -99,7 +102,7 @@ def build_services(
     bus = MemoryBus()
     event_log = EventLog(store, bus)
     _warm(models)
-    work = _Work(settings, store, event_log, bus, models, toolbox)
+    work = _Work(settings, store, event_log, bus, models, toolbox, watch := Watch())
     runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)
     turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
     sessions = SessionService(
@@ -118,7 +121,9 @@ def build_services(
     turns.take_up_all(now=float("inf"))
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
-    return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
+    return Services(
+        settings, sessions, screens, models, reason, event_log, watch, store, runner, checks, models.providers
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +136,20 @@ class _Work:
     bus: MemoryBus
     models: ModelNames
     tools: Toolbox
+    watch: Watch
 
     def __call__(self, turn: Turn, cancel: Cancel) -> None:
+        self.watch.turn_began.send(self, turn=turn)
+        try:
+            with telemetry.work(session_id=turn.session_id, turn_id=turn.id, owner=turn.owner):
+                self._run(turn, cancel)
+        finally:
+            self.watch.turn_left.send(self, turn=turn)
+
+    def _run(self, turn: Turn, cancel: Cancel) -> None:
         settings = self.settings
         session, messages, _older = self.store.snapshot(turn.owner, turn.session_id, limit=_HISTORY_MESSAGES)
+        name = turn.model.partition("/")[0]
         draft = draft_of(turn, next(message for message in messages if message.id == turn.message_id))
         frames = unfolded(self.store, session.id, session.folded_seq)
         start = where(draft, frames, turn.id) if turn.attempt > 1 else Start()
@@ -142,7 +157,7 @@ class _Work:
             session=session,
             turn=turn,
             history=conversation(message for message in messages if message.id < turn.message_id),
-            provider=self.models.provider(turn.model.partition("/")[0]),
+            provider=WatchedProvider(name, self.models.provider(name), self.watch),
             tools=self.tools,
             gate=Gate(self.store, self.bus, settings.permission, settings.permission_timeout_s),
             pen=Pen(self.log, turn, draft),

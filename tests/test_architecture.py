@@ -22,7 +22,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FOUNDATION = {"opencode", "errors", "ids", "settings", "cancel", "version", "frames", "clock", "records", "changes"}
+FOUNDATION = {
+    "opencode",
+    "errors",
+    "ids",
+    "settings",
+    "cancel",
+    "version",
+    "frames",
+    "clock",
+    "records",
+    "changes",
+    "telemetry",
+}
 # What each layer may import. Of the packages of layer 2, "port" means their `port` modules only.
 MAY_IMPORT = {
     "foundation": {"foundation"},
