@@ -18,6 +18,7 @@ from opencode.provider.scripted import Scripted
 from opencode.records import Turn
 from opencode.session.directories import Directories
 from opencode.session.log import EventLog
+from opencode.session.outbox import Outbox, announcing
 from opencode.session.pen import Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import conversation
@@ -39,6 +40,9 @@ from opencode.tool.list import List
 from opencode.tool.read import Read
 from opencode.tool.toolbox import Toolbox
 from opencode.tool.write import Write
+from opencode.webhook.addresses import Allowed, target
+from opencode.webhook.post import Poster
+from opencode.webhook.signature import key_of
 
 #: Messages of a session that a model is told; older ones are left out.
 _HISTORY_MESSAGES = 400
@@ -59,6 +63,7 @@ class Services:
     _runner: Runner
     _checks: Mapping[str, Callable[[], None]]
     _providers: Mapping[str, Provider]
+    _outbox: Outbox | None
 
     def checks(self) -> Mapping[str, Callable[[], None]]:
         """By name, what must work for the server to be ready; each raises where it does not."""
@@ -73,6 +78,8 @@ class Services:
         self._runner.stop(timeout_s, waiting)
         self.log.close_followers()
         self.log.close()
+        if self._outbox is not None:
+            self._outbox.close()
         for provider in self._providers.values():
             provider.close()
         self._store.close()
@@ -92,15 +99,13 @@ def build_services(
     """
     directories = _directories(settings)
     toolbox = _toolbox(environ)
-    unknown = sorted(settings.permission.keys() - set(toolbox.names))
-    if unknown:
-        raise SettingsError(
-            f"OPENCODE_PERMISSION names {unknown[0]!r}, which is no tool. The tools: {', '.join(toolbox.names)}."
-        )
+    _check_rules(settings, toolbox)
     models, reason = find_models(settings, providers)
+    poster = _poster(settings)
     store = open_store(settings.database_url, settings.data_dir, durability=settings.durability)
     bus = MemoryBus()
     event_log = EventLog(store, bus)
+    outbox = _outbox(settings, poster, store, event_log)
     _warm(models)
     work = _Work(settings, store, event_log, bus, models, toolbox, watch := Watch())
     runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)
@@ -122,8 +127,34 @@ def build_services(
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
     return Services(
-        settings, sessions, screens, models, reason, event_log, watch, store, runner, checks, models.providers
+        settings, sessions, screens, models, reason, event_log, watch, store, runner, checks, models.providers, outbox
     )
+
+
+def _check_rules(settings: Settings, toolbox: Toolbox) -> None:
+    unknown = sorted(settings.permission.keys() - set(toolbox.names))
+    if unknown:
+        raise SettingsError(
+            f"OPENCODE_PERMISSION names {unknown[0]!r}, which is no tool. The tools: {', '.join(toolbox.names)}."
+        )
+
+
+def _poster(settings: Settings) -> Poster | None:
+    """Posts webhooks, where there are any. Before the store is opened: it may refuse its settings."""
+    if not settings.webhook_urls:
+        return None
+    allowed = Allowed.read(settings.webhook_allow)
+    targets = {url: target(url, allowed) for url in settings.webhook_urls}
+    return Poster(targets, allowed, key_of(settings.webhook_secret or ""))
+
+
+def _outbox(settings: Settings, poster: Poster | None, store: Store, event_log: EventLog) -> Outbox | None:
+    if poster is None:
+        return None
+    outbox = Outbox(store, poster)
+    event_log.announce = announcing(settings.webhook_urls)
+    event_log.watchers.append(outbox.ring)
+    return outbox
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ class EventLog:
         self.closing = threading.Event()
         #: Called with what was stored, by the writer: they must be quick, and must not append.
         self.watchers: list[Callable[[Stored], None]] = []
+        #: May add changes to an append that has some.
+        self.announce: Callable[[Append], None] = lambda _append: None
         self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._writer.start()
 
@@ -77,6 +79,8 @@ class EventLog:
     def submit(self, append: Append) -> Pending:
         """Hand an append to the writer without waiting; `result()` of what comes back waits."""
         pending = Pending(append)
+        if append.changes:
+            self.announce(append)
         with self._work:
             if self._closed:
                 raise StoreError("the log is closed")
