@@ -172,7 +172,8 @@ class _Work:
     def __call__(self, turn: Turn, cancel: Cancel) -> None:
         self.watch.turn_began.send(self, turn=turn)
         try:
-            with telemetry.work(session_id=turn.session_id, turn_id=turn.id, owner=turn.owner):
+            ids = {"session_id": turn.session_id, "turn_id": turn.id, "owner": turn.owner}
+            with telemetry.work(**ids), telemetry.span("turn", **ids, attempt=turn.attempt, model=turn.model):
                 self._run(turn, cancel)
         finally:
             self.watch.turn_left.send(self, turn=turn)

@@ -12,6 +12,7 @@ from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from opencode import telemetry
 from opencode.server import api, errors, health, logs, messages, monitoring, openapi, reporting, tui
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
@@ -65,6 +66,7 @@ def create_app(
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign] # Flask's own way
     app.before_request(_name_request)
+    telemetry.set_up(environment())
     metrics = Metrics(environment())
     app.extensions["opencode-metrics"] = metrics
     reporting.register(app, services, listeners or Listeners(), metrics)

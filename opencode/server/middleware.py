@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from flask.wrappers import Request
 from werkzeug.exceptions import HTTPException
 
+from opencode import telemetry
 from opencode.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,8 @@ class App(Flask):
 
     def dispatch_request(self) -> Any:
         """See `flask.Flask.dispatch_request`."""
-        if not self.middleware:
-            return super().dispatch_request()
-        return self._through(tuple(self.middleware))
+        with telemetry.within(g.span):
+            return self._through(tuple(self.middleware)) if self.middleware else super().dispatch_request()
 
     def _through(self, chain: tuple[Middleware, ...]) -> Response:
         if not chain:

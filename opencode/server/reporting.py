@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from flask import Flask, Response, g, request
 
+from opencode import telemetry
 from opencode.server.listeners import Listeners
 from opencode.server.metrics import Metrics
 from opencode.server.tally import Tally
@@ -51,21 +52,29 @@ def register(app: Flask, services: Services, listeners: Listeners, metrics: Metr
     """Report the app's requests and what its sessions do."""
     _watch(services, listeners, metrics)
 
+    @app.before_request
+    def begin() -> None:
+        method = request.method
+        route = request.url_rule.rule if request.url_rule is not None else "unmatched"
+        about = {"http.request.method": method, "http.route": route, "request_id": g.request_id}
+        g.span = telemetry.begin(f"{method} {route}", about, headers=dict(request.headers))
+
     @app.after_request
     def report(response: Response) -> Response:
         about = _report(response)
+        span: telemetry.Span = g.span
         tally: Tally | None = g.get("tally")
         if tally is None or not response.is_streamed:
             metrics.request(about.method, about.route, about.status, time.perf_counter() - about.started)
             if about.status == _LIMITED:
                 metrics.limited(response.get_data(as_text=True))
-            _tell(about, None, listeners)
+            _tell(about, None, listeners, span)
             return response
         metrics.stream_opened(about.method, about.route)
 
         def ended() -> None:
             metrics.stream_ended(about.route, time.perf_counter() - about.started)
-            _tell(about, tally, listeners)
+            _tell(about, tally, listeners, span)
 
         response.call_on_close(_once(ended))
         return response
@@ -89,10 +98,12 @@ def _report(response: Response) -> _Report:
     )
 
 
-def _tell(about: _Report, tally: Tally | None, listeners: Listeners) -> None:
+def _tell(about: _Report, tally: Tally | None, listeners: Listeners, span: telemetry.Span) -> None:
     duration, data = about.ended(tally)
     sent = "" if tally is None else f" {tally.events} events {tally.length} bytes"
     log.info("%s %s %d %.1f ms%s", about.method, about.path, about.status, duration, sent, extra={"data": data})
+    span.note({"http.response.status_code": about.status, "owner": about.owner, **about.ids})
+    span.end(failed=str(about.status) if about.status >= _FAULT else None)
     listeners.tell("request", **data, url=about.url)
     if about.status >= _FAULT:
         message = f"{about.method} {about.path} failed with {about.status}."

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from opencode import telemetry
 from opencode.cancel import Cancel
 from opencode.errors import StaleAttempt, StoreError, Unavailable
 from opencode.records import Turn
@@ -78,7 +79,9 @@ class Runner:
         with self._lock:
             running = self._running.setdefault(turn.id, _Running(turn, time.monotonic() + self._timeout_s))
             running.turn, running.keep = turn, keep
-        threading.Thread(target=self._run, args=(running,), name=f"turn-{turn.id}", daemon=True).start()
+        threading.Thread(
+            target=telemetry.carried(self._run), args=(running,), name=f"turn-{turn.id}", daemon=True
+        ).start()
 
     def _run(self, running: _Running) -> None:
         turn = running.turn

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from blinker import Signal
 
+from opencode import telemetry
 from opencode.cancel import Cancel
 from opencode.errors import ProviderError
 from opencode.provider.port import Delta, ModelRequest, Provider
@@ -36,11 +37,21 @@ class WatchedProvider:
         return self.provider.models()
 
     def stream(self, request: ModelRequest, cancel: Cancel) -> Iterator[Delta]:
+        # By the names of OpenTelemetry's conventions for models.
+        about = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": self.name,
+            "gen_ai.request.model": request.model,
+        }
+        span = telemetry.begin(f"chat {request.model}", about)
         try:
             yield from self.provider.stream(request, cancel)
         except ProviderError as failure:
+            span.end(failed=failure.code)
             self.watch.provider_failed.send(self, provider=self.name, code=failure.code)
             raise
+        finally:
+            span.end()
 
     def close(self) -> None:
         self.provider.close()
