@@ -49,6 +49,9 @@ NOT_FROM_PROJECT = frozenset(
         "shared_shell",
         "token",
         "trusted_proxies",
+        "webhook_allow",
+        "webhook_secret",
+        "webhook_urls",
     }
 )
 

@@ -176,6 +176,11 @@ class Settings(BaseModel):
     pump: Switch = _env(
         "OPENCODE_PUMP", True, "streams share their writes; off makes each a plain generator", "on or off"
     )
+    webhook_urls: Listed = _env("OPENCODE_WEBHOOK_URLS", (), "who is told of turns and requests", "URLs, by comma")
+    webhook_secret: str | None = _env("OPENCODE_WEBHOOK_SECRET", None, "signs webhooks", "whsec_…", repr=False)
+    webhook_allow: Listed = _env(
+        "OPENCODE_WEBHOOK_ALLOW", (), "non-public receivers of webhooks", "host names or networks, by comma"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _env(
         "OPENCODE_LOG_LEVEL", "info", "what is logged", "debug, info, warning or error"
     )

@@ -37,6 +37,7 @@ FOUNDATION = {
     "setting_types",
     "settings",
     "sse_reader",
+    "telemetry",
     "undumpable",
     "version",
 }
@@ -47,9 +48,13 @@ MAY_IMPORT = {
     "tool": {"foundation", "tool"},
     "storage": {"foundation", "storage"},
     "bus": {"foundation", "bus"},
+    "webhook": {"foundation", "webhook"},
     "session": {"foundation", "session", "port"},
     "confinement": {"foundation", "session", "tool"},
-    "wiring": {"foundation", "wiring", "confinement", "session", "port", "provider", "tool", "storage", "bus"},
+    "wiring": {
+        *("foundation", "wiring", "confinement", "session", "port"),
+        *("provider", "tool", "storage", "bus", "webhook"),
+    },
     "server": {"foundation", "server", "session", "wiring"},
     "tui": {"foundation", "tui"},
     "client": {"foundation", "client"},

@@ -1,16 +1,20 @@
 """What views reach for: the services and limits of the app that serves the request."""
 
 from hashlib import sha256
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import current_app, g, request
 
 from opencode.errors import InvalidRequest
 from opencode.server.limits import Limits
+from opencode.server.tally import Tally
 from opencode.session.service import SessionService
 from opencode.session.tail import Park
 from opencode.session.turns import Key
 from opencode.wiring import Services
+
+if TYPE_CHECKING:
+    from opencode.server.middleware import App
 
 _KEY_CHARS = 255
 
@@ -30,7 +34,10 @@ def limits() -> Limits:
 def waiting_place() -> Park | None:
     """Where the stream that answers the request waits for what is new; None where its generator does."""
     pump = current_app.extensions.get("opencode-pump")
-    return None if pump is None else cast("Park | None", pump.place(request.environ))
+    # Middleware may change what is sent; so all of it must pass the generator.
+    if pump is None or cast("App", current_app).middleware:
+        return None
+    return cast("Park | None", pump.place(request.environ, g.setdefault("tally", Tally())))
 
 
 def owner() -> str:

@@ -7,25 +7,38 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 from flask import Flask, Response, g, request
-from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from opencode.errors import Unauthorized
-from opencode.server import api, errors, health, logs, messages, openapi, sign_in, tui, ws
-from opencode.server.access import Caller, Guard, check_scope, tokens_of
+from opencode import telemetry
+from opencode.server import (
+    api,
+    errors,
+    guarding,
+    health,
+    logs,
+    messages,
+    monitoring,
+    openapi,
+    reporting,
+    sign_in,
+    tui,
+    ws,
+)
+from opencode.server.access import Guard, tokens_of
 from opencode.server.answers import json_response
 from opencode.server.auth_handler import AuthHandler
 from opencode.server.authentication import Authenticator
 from opencode.server.credentials import Credentials
 from opencode.server.headers import protect
 from opencode.server.limits import Limits
-from opencode.server.reading import check_sizes, cut_silent_connections
-from opencode.server.routes import Contract, route
+from opencode.server.listeners import Listeners
+from opencode.server.metrics import Metrics
+from opencode.server.middleware import App
+from opencode.server.reading import cut_silent_connections
+from opencode.server.routes import route
 from opencode.settings import Settings, environment, load
 from opencode.undumpable import close_memory
 from opencode.wiring import Services, build_services
@@ -35,7 +48,6 @@ log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 #: Right tokens never wait for wrong ones, so that their length alone keeps guessers out.
 _GUESSABLE_CHARS = 16
-_EXPOSED = ["X-Request-Id", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
 
 
 def create_app(
@@ -43,19 +55,21 @@ def create_app(
     services: Services | None = None,
     *,
     auth_handler: AuthHandler | None = None,
+    listeners: Listeners | None = None,
     clock: Callable[[], float] = time.time,
-) -> Flask:
+) -> App:
     """Make the WSGI app. Without arguments it is set up from the environment, as gunicorn and `flask run` need it.
 
     `auth_handler` lets in tokens beside those of the settings, and turns authentication on unless these say `off`.
-    `clock`, in seconds since the epoch, tells how old tickets, cookies and codes are.
+    `listeners` hear what happens in it. `clock`, in seconds since the epoch, tells how old tickets, cookies and codes
+    are.
 
     Raises:
         SettingsError: a setting is malformed or contradicts another.
         StoreError: the store cannot be opened.
     """
     if services is not None:
-        return _assembled(services, auth_handler, clock)
+        return _assembled(services, auth_handler, listeners, clock)
     if settings is None:
         close_memory()  # before keys are read; gunicorn's master has done so for itself
         settings, warnings = load(environment())
@@ -64,13 +78,15 @@ def create_app(
             log.warning(warning)
     services = build_services(settings, environment())
     try:
-        return _assembled(services, auth_handler, clock)
+        return _assembled(services, auth_handler, listeners, clock)
     except BaseException:
         services.stop(0.0)  # nobody else has hold of them, and of the data folder's lock
         raise
 
 
-def _assembled(services: Services, auth_handler: AuthHandler | None, clock: Callable[[], float]) -> Flask:
+def _assembled(
+    services: Services, auth_handler: AuthHandler | None, listeners: Listeners | None, clock: Callable[[], float]
+) -> App:
     if auth_handler is not None and services.settings.auth is None:
         services = replace(services, settings=services.settings.model_copy(update={"auth": True}))
     settings = services.settings
@@ -78,34 +94,48 @@ def _assembled(services: Services, auth_handler: AuthHandler | None, clock: Call
     token = secrets.token_urlsafe(24) if no_token else None
     if any(len(own.secret) < _GUESSABLE_CHARS for own in tokens_of(settings)):
         log.warning("OPENCODE_AUTH_TOKENS: a token of less than %d characters can be guessed.", _GUESSABLE_CHARS)
-    if "FLASK_RUN_FROM_CLI" in environment():
-        cut_silent_connections(settings.body_timeout_s)
     guard = Guard(settings)
     authenticator = Authenticator(settings, Credentials(services, clock=clock), new_token=token, handler=auth_handler)
-    app = Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # a path is what it is: no redirects, and none to where a Host header points
-    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, BODY_TIMEOUT_S=settings.body_timeout_s)
+    app = _app(services)
     app.config.update(NEW_TOKEN=token, STARTED=time.monotonic())
-    app.extensions["opencode"] = services
     app.extensions["opencode-authenticator"] = authenticator
-    app.extensions["opencode-ws"] = ws.OpenTalks(services.log.closing)
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign] # Flask's own way
-    app.before_request(_name_request)
-    app.after_request(_finish)
-    _guard_requests(app, guard, authenticator)
+    _hook(app, services, listeners or Listeners())
+    guarding.guard_requests(app, guard, authenticator)
     limits = Limits(app, settings)
     app.extensions["opencode-limits"] = limits
     services.sessions.session_creating.connect(limits.count_session)
     _register(app)
     if settings.cors_origins:
-        _allow_origins(app, settings)
-    logs.redact_tickets()
+        guarding.allow_origins(app, settings)
     if "FLASK_RUN_FROM_CLI" in environment():
+        cut_silent_connections(settings.body_timeout_s)
         _say_how_to_sign_in(authenticator, token)
     return app
+
+
+def _app(services: Services) -> App:
+    settings = services.settings
+    app = App(__name__, static_folder=None)
+    app.url_map.merge_slashes = False  # a path is what it is: no redirects, and none to where a Host header points
+    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
+    app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, BODY_TIMEOUT_S=settings.body_timeout_s)
+    app.extensions["opencode"] = services
+    app.extensions["opencode-ws"] = ws.OpenTalks(services.log.closing)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign] # Flask's own way
+    return app
+
+
+def _hook(app: App, services: Services, listeners: Listeners) -> None:
+    """What happens to every request, and is said of it."""
+    app.before_request(_name_request)
+    telemetry.set_up(environment())
+    metrics = Metrics(environment())
+    app.extensions["opencode-metrics"] = metrics
+    reporting.register(app, services, listeners, metrics)
+    app.after_request(_finish)
+    logs.redact_tickets()
 
 
 def _say_how_to_sign_in(authenticator: Authenticator, token: str | None) -> None:
@@ -125,6 +155,7 @@ def _register(app: Flask) -> None:
     app.register_blueprint(sign_in.sign_in)
     app.register_blueprint(ws.ws)
     app.register_blueprint(health.health)
+    app.register_blueprint(monitoring.monitoring)
 
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)
@@ -138,60 +169,7 @@ def _name_request() -> None:
     g.started = time.perf_counter()
 
 
-def _guard_requests(app: Flask, guard: Guard, authenticator: Authenticator) -> None:
-    @app.before_request
-    def check_access() -> None:
-        """Every request passes here, upgrades too, whatever started the server; only its health is open to all."""
-        contract: Contract | None = getattr(app.view_functions.get(request.endpoint or ""), "contract", None)
-        g.caller = Caller("anonymous", frozenset())
-        if request.blueprint == "health":
-            return
-        check_sizes(request.environ)
-        original = request.environ.get("werkzeug.proxy_fix.orig", request.environ)
-        guard.check_peer(original.get("REMOTE_ADDR"), request.headers)
-        guard.check_host(request.host)
-        guard.check_origin(
-            request.headers,
-            scheme=request.scheme,
-            host=request.host,
-            is_page=contract is not None and contract.page and request.method in {"GET", "HEAD"},
-            is_open=request.endpoint == "api_document",
-        )
-        g.own_origin = guard.is_own_origin(request.headers.get("Origin"), scheme=request.scheme, host=request.host)
-        if request.routing_exception is not None:
-            app.extensions["opencode-limits"].count_unrouted()
-            raise request.routing_exception
-        if request.method == "OPTIONS" or (contract is not None and contract.scope is None):
-            return
-        shown = sign_in.shown()
-        try:
-            g.caller = authenticator.caller(shown)
-        except Unauthorized:
-            if shown.authorization or shown.ticket or shown.cookies:
-                app.extensions["opencode-limits"].wrong_token()
-            raise
-        check_scope(g.caller, contract.scope if contract is not None and contract.scope is not None else "write")
-
-
-def _allow_origins(app: Flask, settings: Settings) -> None:
-    everywhere = settings.auth_on or "*" not in settings.cors_origins
-    if not everywhere:
-        log.warning("CORS for every origin, without a token, covers /health and /openapi.json only.")
-    options: dict[str, Any] = {
-        # What holds brackets, as an IPv6 address does, flask-cors takes for a pattern.
-        "origins": [f"{re.escape(name)}$" if "[" in name else name for name in settings.cors_origins],
-        "methods": list(settings.cors_methods),
-        "allow_headers": [*settings.cors_allowed_headers, "Last-Event-ID"],
-        "expose_headers": _EXPOSED,
-        "supports_credentials": settings.cors_credentials,
-    }
-    CORS(app, resources={r"/*" if everywhere else r"/(health|openapi\.json).*": options})
-
-
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     protect(response)
-    taken_ms = (time.perf_counter() - g.started) * 1000
-    # Quoted again: a line break in a path must not begin a line of its own.
-    log.info("%s %s %s %.1f ms", request.method, quote(request.path), response.status_code, taken_ms)
     return response

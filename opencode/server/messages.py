@@ -1,6 +1,6 @@
 """`/api/session/<id>/message` and turns: starting, following, aborting (API sections 3 and 4)."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MIMEAccept
 
 from opencode.errors import NotAcceptable, Unavailable
@@ -34,6 +34,7 @@ def send_message(session_id: str, body: schemas.SendMessage) -> Response:
         turn = sessions().send(
             owner(), session_id, body.content, model=body.model, when_busy=body.when_busy, key=idempotency_key()
         )
+        g.turn_id = turn.id
         park = None if wants_json or wants_no_wait else waiting_place()
         following = sessions().follow_turn(turn, beat_s=BEAT_S, park=park)
         if wants_no_wait:

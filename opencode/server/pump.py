@@ -22,6 +22,7 @@ from gevent import get_hub
 from gevent.hub import Waiter
 
 from opencode.server.sending import Sending
+from opencode.server.tally import Tally
 from opencode.session.log import EventLog
 from opencode.session.tail import Park, Place, Tail
 
@@ -34,15 +35,16 @@ _READ = 1  # libev's flag for a watch on input
 class _Follower:
     """One waiting stream: where it stands, and what of a write its socket did not take."""
 
-    __slots__ = ("connection", "fd", "gone", "place", "rest", "turn_id", "waiter", "written_at")
+    __slots__ = ("connection", "fd", "gone", "place", "rest", "tally", "turn_id", "waiter", "written_at")
 
-    def __init__(self, connection: Any, place: Place, turn_id: str | None, now: float) -> None:
+    def __init__(self, connection: Any, place: Place, turn_id: str | None, tally: Tally) -> None:
         self.connection = connection
         self.fd: int = connection.fileno()
         self.place = place
         self.turn_id = turn_id
         self.rest = memoryview(b"")
-        self.written_at = now
+        self.tally = tally
+        self.written_at = time.monotonic()
         self.gone = False
         self.waiter: Any = Waiter()
 
@@ -75,7 +77,7 @@ class Pump:
         self._groups: dict[Tail, _Group] = {}
         self._ticker: Any = None
 
-    def place(self, environ: Mapping[str, Any]) -> Park | None:
+    def place(self, environ: Mapping[str, Any], tally: Tally) -> Park | None:
         """A place to wait for the stream that answers this request; None where the generator must serve it alone.
 
         The pump writes chunks (RFC 9112, section 7.1) past the server: so HTTP/1.1 only, and never under TLS.
@@ -90,7 +92,7 @@ class Pump:
             return None
 
         def park(session_id: str, tail: Tail, place: Place, turn_id: str | None) -> None:
-            follower = _Follower(connection, place, turn_id, time.monotonic())
+            follower = _Follower(connection, place, turn_id, tally)
             self._wait(self._join(session_id, tail), follower)
 
         return park
@@ -168,6 +170,8 @@ class Pump:
             if has_done and follower.turn_id is not None:  # perhaps its turn's: the generator looks closely
                 self._wake(group, follower)
             elif self._write(group, follower, frame, now):
+                follower.tally.events += end - at
+                follower.tally.length += len(frame)
                 follower.place.seq = end
 
     def _write(self, group: _Group, follower: _Follower, frame: bytes, now: float) -> bool:

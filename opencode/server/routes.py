@@ -26,6 +26,8 @@ class Contract:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     streams: str | None = None
+    #: The media type of an answer that is plain text.
+    text: str | None = None
     codes: tuple[str, ...] = ()
     #: Whether the answer of success is 101, and what follows no longer HTTP.
     upgrades: bool = False

@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 from opencode.bus.port import Bus
 from opencode.errors import OpenCodeError, StoreBusy, StoreError
 from opencode.session.events import Error
+from opencode.session.notable import Stored
+from opencode.session.pending import Pending
 from opencode.session.tail import TAIL_BYTES, Chunk, Park, Place, Tail
 from opencode.session.turn_chunks import until_done
 from opencode.storage.port import Append, Committed, EventStore
@@ -24,25 +26,6 @@ _BACKLOG = 256
 #: How long a deletion waits for followers that are far behind; one that has stopped reading loses the rest.
 _CATCH_UP_S = 5.0
 _CATCH_UP_POLL_S = 0.02
-
-
-class Pending:
-    """An append on its way to the store."""
-
-    __slots__ = ("append", "done", "outcome", "taken")
-
-    def __init__(self, append: Append) -> None:
-        self.append = append
-        self.taken = False
-        self.done = threading.Event()
-        self.outcome: Committed | OpenCodeError | None = None
-
-    def result(self) -> Committed:
-        """Wait until it is stored. Raises what the store said where it was refused."""
-        self.done.wait()
-        if isinstance(self.outcome, Committed):
-            return self.outcome
-        raise self.outcome or StoreError("the log is closed")
 
 
 class EventLog:
@@ -59,6 +42,10 @@ class EventLog:
         self._closed = False
         #: Set while the server stops: every follower ends after what is stored.
         self.closing = threading.Event()
+        #: Called with what was stored, by the writer: they must be quick, and must not append.
+        self.watchers: list[Callable[[Stored], None]] = []
+        #: May add changes to an append that has some.
+        self.announce: Callable[[Append], None] = lambda _append: None
         self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._writer.start()
 
@@ -77,6 +64,8 @@ class EventLog:
         With `after` it is refused where that one failed: nothing may be stored behind a gap.
         """
         pending = Pending(append)
+        if append.changes:
+            self.announce(append)
         with self._work:
             if self._closed:
                 raise StoreError("the log is closed")
@@ -155,6 +144,20 @@ class EventLog:
             if isinstance(outcome, Committed):
                 self._publish(pending.append.session_id, outcome)
             pending.done.set()
+        self._tell(group)
+
+    def _tell(self, group: list[Pending]) -> None:
+        stored = [
+            Stored(pending.append.session_id, pending.outcome.frames, pending.append.changes)
+            for pending in group
+            if isinstance(pending.outcome, Committed)
+        ]
+        for watcher in self.watchers:
+            try:
+                for append in stored:
+                    watcher(append)
+            except Exception:  # whoever watches must not end the writer
+                log.exception("log: a watcher failed")
 
     def _publish(self, session_id: str, committed: Committed) -> None:
         tail = self._tails.get(session_id)

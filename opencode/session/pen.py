@@ -8,7 +8,8 @@ from opencode.clock import timestamp
 from opencode.frames import Body
 from opencode.records import Turn, Usage
 from opencode.session.events import Event
-from opencode.session.log import EventLog, Pending
+from opencode.session.log import EventLog
+from opencode.session.pending import Pending
 from opencode.storage.port import Append, Committed
 
 

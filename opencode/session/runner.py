@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from opencode import telemetry
 from opencode.cancel import Cancel
 from opencode.errors import RateLimitExceeded, StaleAttempt, StoreError, Unavailable
 from opencode.records import Turn
@@ -140,7 +141,9 @@ class Runner:
         if self.stopping:
             # It was stored in the moment of the stop, which may not wait for it: to be handed back and not to crash.
             running.cancel.cancel(HANDED_BACK)
-        threading.Thread(target=self._run, args=(running,), name=f"turn-{turn.id}", daemon=True).start()
+        threading.Thread(
+            target=telemetry.carried(self._run), args=(running,), name=f"turn-{turn.id}", daemon=True
+        ).start()
 
     def _run(self, running: _Running) -> None:
         turn = running.turn

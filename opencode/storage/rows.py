@@ -32,6 +32,22 @@ def session(row: Row[Any], active_state: str | None) -> Session:
     )
 
 
+def of_session(session: Session) -> dict[str, Any]:
+    """The row of a new session."""
+    return {
+        "id": session.id,
+        "owner": session.owner,
+        "title": session.title,
+        "model": session.model,
+        "resolved_model": session.resolved_model,
+        "tools": list(session.tools),
+        "directory": session.directory,
+        "system": session.system,
+        "permission": session.permission,
+        "created_at": session.created_at,
+    }
+
+
 def message(row: Row[Any], parts: list[dict[str, Any]]) -> Message:
     return Message(
         id=row.id,

@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0003"
+HEAD = "0004"
 
 metadata = MetaData()
 
@@ -183,4 +183,17 @@ marks = Table(
     Column("name", Text, primary_key=True),
     Column("until", Float, nullable=False),
     Index("marks_by_age", "until"),
+)
+
+#: Webhooks that have not arrived yet; times are seconds since the epoch.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Index("webhooks_by_time", "due_at"),
 )

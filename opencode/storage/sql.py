@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
-from opencode.storage import apply, marks, port, statements
+from opencode.storage import apply, marks, outbox, port, rows, statements
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
@@ -164,20 +164,7 @@ class SqlStore(Queries):
         with self._write() as connection:
             if key is not None:
                 apply.remember(connection, key)
-            connection.execute(
-                sessions.insert().values(
-                    id=session.id,
-                    owner=session.owner,
-                    title=session.title,
-                    model=session.model,
-                    resolved_model=session.resolved_model,
-                    tools=list(session.tools),
-                    directory=session.directory,
-                    system=session.system,
-                    permission=session.permission,
-                    created_at=session.created_at,
-                )
-            )
+            connection.execute(sessions.insert().values(rows.of_session(session)))
             if first is not None:
                 outcome = self._append(connection, first)
                 if isinstance(outcome, OpenCodeError):
@@ -230,6 +217,23 @@ class SqlStore(Queries):
         """See `port.SecretStore.mark`."""
         with self._write() as connection:
             return marks.mark(connection, name, now=now, until=until)
+
+    def next_webhook(self, *, resting: Sequence[str] = ()) -> records.Webhook | None:
+        """See `port.OutboxStore.next_webhook`."""
+        with self._read() as connection:
+            return outbox.next_row(connection, tuple(resting))
+
+    @patient
+    def postpone_webhook(self, webhook_id: str, due_at: float) -> None:
+        """See `port.OutboxStore.postpone_webhook`."""
+        with self._write() as connection:
+            outbox.postpone(connection, webhook_id, due_at)
+
+    @patient
+    def remove_webhook(self, webhook_id: str) -> None:
+        """See `port.OutboxStore.remove_webhook`."""
+        with self._write() as connection:
+            outbox.remove(connection, webhook_id)
 
     def check(self) -> None:
         """See `port.Store.check`."""

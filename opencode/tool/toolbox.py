@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from opencode import telemetry
 from opencode.errors import Cancelled, ToolError
 from opencode.tool.arguments import printable
 from opencode.tool.port import Tool, ToolContext, ToolOutcome
@@ -32,7 +33,9 @@ class Toolbox:
         """Run one call. Every failure comes back as a result with `is_error`, but for `Cancelled`, which is raised."""
         context.cancel.check()
         try:
-            return ToolOutcome(self._find(name).run(params, context))
+            tool = self._find(name)
+            with telemetry.span(f"execute_tool {name}", **{"gen_ai.tool.name": name}):
+                return ToolOutcome(tool.run(params, context))
         except Cancelled:
             raise
         except ToolError as exc:
