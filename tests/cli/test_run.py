@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from tests.cli.inside import run_inside
 from tests.cli.terminal import Terminal
 from tests.live.client import Client
-from tests.live.server import Server, environment, free_port, run, until
+from tests.live.server import Server, environment, free_port, until
 
 pytestmark = pytest.mark.live
 
@@ -38,14 +39,16 @@ class Command:
     def environment(self):
         return environment(self.home, **self.variables)
 
-    def __call__(self, *words, piped=None, **variables):
-        given = environment(self.home, **self.variables | variables)
+    def __call__(self, *words, piped="", **variables):
+        return run_inside(words, environment(self.home, **self.variables | variables), self.work, piped)
+
+    def process(self, *words, cwd=None, piped=""):
+        """As a program of its own."""
         return subprocess.run(
             [*OPENCODE, *words],
-            cwd=self.work,
-            env=given,
+            cwd=cwd or self.work,
+            env=self.environment,
             input=piped,
-            stdin=subprocess.DEVNULL if piped is None else None,
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
@@ -77,7 +80,7 @@ def command(tmp_path):
 def test_in_a_pipe_there_is_the_answer_alone(command):
     opencode = command([[{"tool": "bash", "params": {"command": "seq 9"}}], [{"text": "Counted."}]])
 
-    done = opencode("run", "count")
+    done = opencode.process("run", "count")
 
     assert (done.returncode, done.stdout) == (0, "Counted.\n")
     assert "● bash seq 9\n  1\n" in done.stderr
@@ -90,7 +93,7 @@ def test_what_is_piped_in_is_added_to_the_prompt(command):
     opencode = command([[{"text": "fine"}]])
 
     lines = opencode("run", "--json", "review", "this", piped="- a\n+ b\n").stdout.splitlines()
-    alone = opencode("run", "--json", piped="only this").stdout.splitlines()
+    alone = opencode.process("run", "--json", piped="only this").stdout.splitlines()
 
     assert json.loads(lines[0])["data"]["content"] == "review this\n\n- a\n+ b\n"
     assert json.loads(alone[0])["data"]["content"] == "only this"
@@ -223,10 +226,10 @@ def test_the_server_that_runs_is_used_and_the_directory_is_ones_own(command):
     inner.mkdir()
 
     with opencode.server() as server:
-        done = run([*OPENCODE, "run", "where"], opencode.home, cwd=inner, **opencode.variables)
+        done = opencode.process("run", "where", cwd=inner)
         assert (done.returncode, done.stdout) == (0, "There.\n")
         assert f"  {inner}\n" in done.stderr
-        refused = run([*OPENCODE, "run", "where"], opencode.home, cwd=opencode.home, **opencode.variables)
+        refused = opencode.process("run", "where", cwd=opencode.home)
         sessions = Client(server).call("GET", "/api/sessions").json["sessions"]
 
     assert refused.returncode == 1

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from opencode.client import Client
+from tests.cli.inside import run_inside
 from tests.cli.terminal import Terminal
-from tests.live.server import Server, environment, free_port, run
+from tests.live.server import Server, environment, free_port
 
 pytestmark = pytest.mark.live
 
@@ -50,7 +51,7 @@ def stored(home, settings):
 @pytest.fixture
 def opencode(home, settings, stored):
     def start(*words):
-        return run([*OPENCODE, "session", *words], home, cwd=home, **settings)
+        return run_inside(["session", *words], environment(home, **settings), home)
 
     return start
 
