@@ -117,14 +117,18 @@ def build_services(
         ceiling=settings.permission,
         max_turns=settings.max_turns if settings.rate_limit else None,
     )
+    _begin(turns, runner, takes_up=takes_up)
+    screens = Screens(sessions, bus, event_log.closing)
+    checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
+    return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
+
+
+def _begin(turns: Turns, runner: Runner, *, takes_up: bool) -> None:
     if takes_up:
         # This process owns the store, so that nobody else can be working on what is unfinished.
         turns.take_up_all(now=float("inf"))
     else:
         runner.on_tick = lambda: None
-    screens = Screens(sessions, bus, event_log.closing)
-    checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
-    return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
 
 
 @dataclass(frozen=True, slots=True)
