@@ -1,6 +1,7 @@
 """`opencode run` as people use it: in a terminal, in a pipe, with a server and without."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -78,11 +79,12 @@ def command(tmp_path):
 
 
 def test_in_a_pipe_there_is_the_answer_alone(command):
-    opencode = command([[{"tool": "bash", "params": {"command": "seq 9"}}], [{"text": "Counted."}]])
+    counting = [{"reasoning": "Hm."}, {"text": "I count."}, {"tool": "bash", "params": {"command": "seq 9"}}]
+    opencode = command([counting, [{"text": "Counted."}]])
 
     done = opencode.process("run", "count")
 
-    assert (done.returncode, done.stdout) == (0, "Counted.\n")
+    assert (done.returncode, done.stdout) == (0, "I count.\nCounted.\n")
     assert "● bash seq 9\n  1\n" in done.stderr
     assert "  6\n  … 3 more lines\n" in done.stderr
     assert "completed · " in done.stderr
@@ -113,6 +115,23 @@ def test_json_is_every_event_of_the_turn_and_nothing_else(command):
     assert done.returncode == 0
     listed = json.loads(opencode("session", "list", "--json").stdout)
     assert {event["session_id"] for event in events} == {listed[0]["id"]}
+
+
+def test_in_a_terminal_each_kind_of_thing_begins_a_line(command):
+    counting = [
+        {"reasoning": "Hm."},
+        {"text": "I "},
+        {"text": "count."},
+        {"tool": "bash", "params": {"command": "seq 2"}},
+    ]
+    opencode = command([counting, [{"text": "Counted."}]])
+
+    with opencode.terminal("run", "count") as terminal:
+        assert terminal.exit_code() == 0
+        lines = re.sub(r"\x1b\[[\d;]*m", "", terminal.text).splitlines()
+
+    assert lines[:-1] == ["Hm.", "I count.", "● bash seq 2", "  1", "  2", "Counted."]
+    assert re.fullmatch(r"completed · [\d,]+ tokens · \d+\.\d s · ses_\w+", lines[-1])
 
 
 def test_what_a_model_says_reaches_no_terminal_raw(command):
@@ -274,7 +293,7 @@ def test_a_token_comes_from_the_environment(command):
 
     assert (let_in.returncode, let_in.stdout) == (0, "hi\n")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "Unknown token. (UNAUTHORIZED)" in refused.stderr
+    assert "Unknown token. (UNAUTHORIZED)\nSet OPENCODE_TOKEN" in refused.stderr
     assert "guess" not in refused.stderr
     # Her sessions are hers without the server, too.
     assert without.stdout.rstrip().endswith("hi")
