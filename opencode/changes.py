@@ -130,6 +130,16 @@ class ForgetAlways:
     session_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class PutWebhooks:
+    """Put this append's event `event` into the outbox, once for each URL, as a webhook of the type `kind`."""
+
+    session_id: str
+    urls: tuple[str, ...]
+    kind: str
+    event: str
+
+
 Change = (
     StartTurn
     | QueueTurn
@@ -145,4 +155,5 @@ Change = (
     | PutFileChanges
     | AskPermission
     | ForgetAlways
+    | PutWebhooks
 )

@@ -12,6 +12,7 @@ OpenCodeError
 │   ├── StoreBusy        it may do it in a moment
 │   ├── StaleAttempt     a writer that has lost its turn
 │   └── KeyTaken         an idempotency key that was used before
+├── WebhookFailed        a webhook did not arrive
 ├── SettingsError        stops the start
 └── Cancelled            control flow: the turn's switch was turned
 """
@@ -189,6 +190,14 @@ class KeyTaken(StoreError):
 
 class StaleAttempt(StoreError):
     """The turn has another owner now, or has ended: this writer must stop."""
+
+
+class WebhookFailed(OpenCodeError):
+    """A webhook did not arrive; with `final` it never will."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class SettingsError(OpenCodeError):

@@ -93,6 +93,18 @@ class Turn:
     jumps: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """What is to be posted to `url`. Times are seconds since the epoch."""
+
+    id: str
+    url: str
+    body: bytes
+    attempts: int
+    created_at: float
+    due_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page of sessions, newest first, and where the next one starts."""

@@ -33,6 +33,7 @@ NOT_FROM_PROJECT = frozenset(
         "permission",
         "rate_limit",
         "shared_shell",
+        *("webhook_urls", "webhook_secret", "webhook_allow"),
     }
     | {
         "auth",
@@ -202,6 +203,11 @@ class Settings(BaseModel):
         "how often a server may die under a turn before it is given up",
         "a whole number",
         gt=0,
+    )
+    webhook_urls: Listed = _env("OPENCODE_WEBHOOK_URLS", (), "who is told of turns and requests", "URLs, by comma")
+    webhook_secret: str | None = _env("OPENCODE_WEBHOOK_SECRET", None, "signs webhooks", "whsec_…", repr=False)
+    webhook_allow: Listed = _env(
+        "OPENCODE_WEBHOOK_ALLOW", (), "non-public receivers of webhooks", "host names or networks, by comma"
     )
     log_level: Literal["debug", "info", "warning", "error"] = _env(
         "OPENCODE_LOG_LEVEL", "info", "what is logged", "debug, info, warning or error"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from opencode import telemetry
 from opencode.bus.memory import MemoryBus
 from opencode.cancel import Cancel
 from opencode.errors import InvalidRequest, SettingsError, StoreError
@@ -17,6 +18,7 @@ from opencode.provider.scripted import Scripted
 from opencode.records import Turn
 from opencode.session.directories import Directories
 from opencode.session.log import EventLog
+from opencode.session.outbox import Outbox, announcing
 from opencode.session.pen import Pen
 from opencode.session.permission import Gate
 from opencode.session.prompt import conversation
@@ -26,6 +28,7 @@ from opencode.session.service import SessionService
 from opencode.session.tui import Screens
 from opencode.session.turn import Limits, TurnLoop
 from opencode.session.turns import Turns
+from opencode.session.watch import Watch, WatchedProvider
 from opencode.settings import Settings
 from opencode.storage.port import Store
 from opencode.storage.sql import open_store
@@ -37,6 +40,9 @@ from opencode.tool.list import List
 from opencode.tool.read import Read
 from opencode.tool.toolbox import Toolbox
 from opencode.tool.write import Write
+from opencode.webhook.addresses import Allowed, target
+from opencode.webhook.post import Poster
+from opencode.webhook.signature import key_of
 
 #: Messages of a session that a model is told; older ones are left out.
 _HISTORY_MESSAGES = 400
@@ -52,10 +58,12 @@ class Services:
     models: ModelNames
     model_reason: str
     log: EventLog
+    watch: Watch
     _store: Store
     _runner: Runner
     _checks: Mapping[str, Callable[[], None]]
     _providers: Mapping[str, Provider]
+    _outbox: Outbox | None
 
     def checks(self) -> Mapping[str, Callable[[], None]]:
         """By name, what must work for the server to be ready; each raises where it does not."""
@@ -70,6 +78,8 @@ class Services:
         self._runner.stop(timeout_s, waiting)
         self.log.close_followers()
         self.log.close()
+        if self._outbox is not None:
+            self._outbox.close()
         for provider in self._providers.values():
             provider.close()
         self._store.close()
@@ -92,17 +102,15 @@ def build_services(
     """
     directories = _directories(settings)
     toolbox = _toolbox(environ)
-    unknown = sorted(settings.permission.keys() - set(toolbox.names))
-    if unknown:
-        raise SettingsError(
-            f"OPENCODE_PERMISSION names {unknown[0]!r}, which is no tool. The tools: {', '.join(toolbox.names)}."
-        )
+    _check_rules(settings, toolbox)
     models, reason = find_models(settings, providers)
+    poster = _poster(settings)
     store = open_store(settings.database_url, settings.data_dir, durability=settings.durability)
     bus = MemoryBus()
     event_log = EventLog(store, bus)
+    outbox = _outbox(settings, poster, store, event_log)
     _warm(models)
-    work = _Work(settings, store, event_log, bus, models, toolbox)
+    work = _Work(settings, store, event_log, bus, models, toolbox, watch := Watch())
     runner = Runner(work, store, turn_timeout_s=settings.turn_timeout_s, lease_s=settings.lease_s)
     turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
     sessions = SessionService(
@@ -120,7 +128,35 @@ def build_services(
     _begin(turns, runner, takes_up=takes_up)
     screens = Screens(sessions, bus, event_log.closing)
     checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
-    return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
+    return Services(
+        settings, sessions, screens, models, reason, event_log, watch, store, runner, checks, models.providers, outbox
+    )
+
+
+def _check_rules(settings: Settings, toolbox: Toolbox) -> None:
+    unknown = sorted(settings.permission.keys() - set(toolbox.names))
+    if unknown:
+        raise SettingsError(
+            f"OPENCODE_PERMISSION names {unknown[0]!r}, which is no tool. The tools: {', '.join(toolbox.names)}."
+        )
+
+
+def _poster(settings: Settings) -> Poster | None:
+    """Posts webhooks, where there are any. Before the store is opened: it may refuse its settings."""
+    if not settings.webhook_urls:
+        return None
+    allowed = Allowed.read(settings.webhook_allow)
+    targets = {url: target(url, allowed) for url in settings.webhook_urls}
+    return Poster(targets, allowed, key_of(settings.webhook_secret or ""))
+
+
+def _outbox(settings: Settings, poster: Poster | None, store: Store, event_log: EventLog) -> Outbox | None:
+    if poster is None:
+        return None
+    outbox = Outbox(store, poster)
+    event_log.announce = announcing(settings.webhook_urls)
+    event_log.watchers.append(outbox.ring)
+    return outbox
 
 
 def _begin(turns: Turns, runner: Runner, *, takes_up: bool) -> None:
@@ -141,10 +177,20 @@ class _Work:
     bus: MemoryBus
     models: ModelNames
     tools: Toolbox
+    watch: Watch
 
     def __call__(self, turn: Turn, cancel: Cancel) -> None:
+        self.watch.turn_began.send(self, turn=turn)
+        try:
+            with telemetry.work(session_id=turn.session_id, turn_id=turn.id, owner=turn.owner):
+                self._run(turn, cancel)
+        finally:
+            self.watch.turn_left.send(self, turn=turn)
+
+    def _run(self, turn: Turn, cancel: Cancel) -> None:
         settings = self.settings
         session, messages, _older = self.store.snapshot(turn.owner, turn.session_id, limit=_HISTORY_MESSAGES)
+        name = turn.model.partition("/")[0]
         draft = draft_of(turn, next(message for message in messages if message.id == turn.message_id))
         frames = unfolded(self.store, session.id, session.folded_seq)
         start = where(draft, frames, turn.id) if turn.attempt > 1 else Start()
@@ -152,7 +198,7 @@ class _Work:
             session=session,
             turn=turn,
             history=conversation(message for message in messages if message.id < turn.message_id),
-            provider=self.models.provider(turn.model.partition("/")[0]),
+            provider=WatchedProvider(name, self.models.provider(name), self.watch),
             tools=self.tools,
             gate=Gate(self.store, self.bus, settings.permission, settings.permission_timeout_s),
             pen=Pen(self.log, turn, draft),

@@ -22,8 +22,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FOUNDATION = {"opencode", "errors", "ids", "settings", "cancel", "version", "frames", "clock", "records", "changes"} | {
-    "sse_reader"
+FOUNDATION = {
+    "opencode",
+    "errors",
+    "ids",
+    "settings",
+    "cancel",
+    "version",
+    "frames",
+    "clock",
+    "records",
+    "changes",
+    "sse_reader",
+    "telemetry",
 }
 # What each layer may import. Of the packages of layer 2, "port" means their `port` modules only.
 MAY_IMPORT = {
@@ -32,8 +43,9 @@ MAY_IMPORT = {
     "tool": {"foundation", "tool"},
     "storage": {"foundation", "storage"},
     "bus": {"foundation", "bus"},
+    "webhook": {"foundation", "webhook"},
     "session": {"foundation", "session", "port"},
-    "wiring": {"foundation", "wiring", "session", "port", "provider", "tool", "storage", "bus"},
+    "wiring": {"foundation", "wiring", "session", "port", "provider", "tool", "storage", "bus", "webhook"},
     "server": {"foundation", "server", "session", "wiring"},
     "client": {"foundation", "client"},
     "cli": {"foundation", "cli", "client", "server", "session", "wiring"},

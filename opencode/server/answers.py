@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response, g, request
 
 from opencode import frames
+from opencode.server.tally import Tally
 from opencode.session.service import Following
 
 #: A comment line this often keeps a stream open and finds out who has left (API section 3: at least every 15 s).
@@ -29,9 +30,12 @@ def json_response(data: Any, *, status: int = 200) -> Response:
 def event_stream(chunks: Iterable[bytes], on_close: Callable[[], None]) -> Response:
     """An event stream; `on_close` runs when it ends or its reader leaves, whether or not a byte was sent."""
     _limit_stalls()
-    response = Response(_pieces(chunks), content_type="text/event-stream; charset=utf-8")
+    g.tally = tally = Tally()
+    response = Response(tally.count(_pieces(chunks)), content_type="text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
+    # Nobody may gather the whole of it, as middleware could by asking for the data.
+    response.implicit_sequence_conversion = False
     response.call_on_close(on_close)
     return response
 

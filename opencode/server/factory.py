@@ -6,17 +6,19 @@ import secrets
 import sys
 import time
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from opencode.server import api, errors, health, logs, messages, openapi, tui
+from opencode.server import api, errors, health, logs, messages, monitoring, openapi, reporting, tui
 from opencode.server.access import Caller, Guard, check_scope
 from opencode.server.answers import json_response
 from opencode.server.limits import Limits
+from opencode.server.listeners import Listeners
+from opencode.server.metrics import Metrics
+from opencode.server.middleware import App
 from opencode.server.routes import Contract, route
 from opencode.settings import Settings, environment, load
 from opencode.wiring import Services, build_services
@@ -27,8 +29,15 @@ _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _EXPOSED = ["X-Request-Id", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
 
 
-def create_app(settings: Settings | None = None, services: Services | None = None) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    services: Services | None = None,
+    *,
+    listeners: Listeners | None = None,
+) -> App:
     """Make the WSGI app. Without arguments it is set up from the environment, as gunicorn and `flask run` need it.
+
+    `listeners` hear what happens in it.
 
     Raises:
         SettingsError: a setting is malformed or contradicts another.
@@ -47,7 +56,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         # Under gunicorn the banner says it. Not through the log: logs are kept and passed on.
         sys.stderr.write(f"\nThe token of this server: {token}\nOPENCODE_AUTH_TOKENS sets lasting ones.\n\n")
     guard = Guard(settings, extra_token=token)
-    app = Flask(__name__, static_folder=None)
+    app = App(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # a path is what it is: no redirects, and none to where a Host header points
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, NEW_TOKEN=token, STARTED=time.monotonic())
@@ -56,6 +65,9 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign] # Flask's own way
     app.before_request(_name_request)
+    metrics = Metrics(environment())
+    app.extensions["opencode-metrics"] = metrics
+    reporting.register(app, services, listeners or Listeners(), metrics)
     app.after_request(_finish)
     _guard_requests(app, guard)
     limits = Limits(app, settings)
@@ -72,6 +84,7 @@ def _register(app: Flask, limits: Limits) -> None:
     app.register_blueprint(messages.messages)
     app.register_blueprint(tui.tui)
     app.register_blueprint(health.health)
+    app.register_blueprint(monitoring.monitoring)
     limits.limiter.exempt(health.health)
 
     @app.get("/openapi.json")
@@ -130,7 +143,4 @@ def _allow_origins(app: Flask, settings: Settings, guard: Guard) -> None:
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
-    taken_ms = (time.perf_counter() - g.started) * 1000
-    # Quoted again: a line break in a path must not begin a line of its own.
-    log.info("%s %s %s %.1f ms", request.method, quote(request.path), response.status_code, taken_ms)
     return response

@@ -1,6 +1,7 @@
 """`/health`: for probes, so never behind auth, limits, Host or Origin checks (API section 7)."""
 
 import time
+from typing import Literal
 
 from flask import Blueprint, Response, current_app
 
@@ -34,8 +35,11 @@ def ready() -> Response:
             # Open to all: of what was not written for callers only the kind is told; it may name a path or a secret.
             found[name] = str(exc) if isinstance(exc, ApiError) else type(exc).__name__
     well = set(found.values()) == {"ok"}
-    model = str(services().models.resolve(None))
-    answer = schemas.Readiness(status="ready" if well else "unavailable", checks=found, model=model)
+    models = services().models
+    model = models.resolve(None)
+    missing = models.provider(model.provider).missing()
+    status: Literal["ready", "unavailable"] = "ready" if well else "unavailable"
+    answer = schemas.Readiness(status=status, checks=found, model=str(model), provider=missing or "ok")
     if well:
         return json_response(answer.model_dump(exclude_none=True))
     failed = ", ".join(name for name, state in found.items() if state != "ok")

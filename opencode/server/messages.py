@@ -1,6 +1,6 @@
 """`/api/session/<id>/message` and turns: starting, following, aborting (API sections 3 and 4)."""
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MIMEAccept
 
 from opencode.errors import NotAcceptable, Unavailable
@@ -34,6 +34,7 @@ def send_message(session_id: str, body: schemas.SendMessage) -> Response:
         turn = sessions().send(
             owner(), session_id, body.content, model=body.model, when_busy=body.when_busy, key=idempotency_key()
         )
+        g.turn_id = turn.id
         following = sessions().follow_turn(turn, beat_s=BEAT_S)
         if _wants_no_wait():
             return json_response(schemas.TurnAccepted(turn_id=turn.id, seq=following.after).model_dump(), status=202)

@@ -101,6 +101,8 @@ def _success(contract: Contract) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if contract.answer is not None:
         content["application/json"] = {"schema": _ref(contract.answer)}
+    elif contract.text is not None:
+        content[contract.text] = {"schema": {"type": "string"}}
     elif contract.streams is None:
         content["application/json"] = {"schema": {"type": "object"}}
     if contract.streams is not None:

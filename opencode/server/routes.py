@@ -25,6 +25,8 @@ class Contract:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     streams: str | None = None
+    #: The media type of an answer that is plain text.
+    text: str | None = None
     codes: tuple[str, ...] = ()
     #: Further answers of success, by status: what it says, and its body where it has one.
     also: tuple[tuple[int, str, type[BaseModel] | None], ...] = ()

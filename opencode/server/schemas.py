@@ -246,4 +246,6 @@ class Readiness(BaseModel):
     status: Literal["ready", "unavailable"]
     checks: dict[str, str]
     model: str
+    #: Of the default model's provider: `ok`, or what it lacks. It fails nothing.
+    provider: str
     error: ErrorBody | None = None

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Self
 
-from flask import Flask
-
 from opencode.errors import Unavailable
 from opencode.server import logs, options
 from opencode.server.factory import create_app
 from opencode.server.listener import Listener, bind, listen
+from opencode.server.listeners import Listener as EventListener
+from opencode.server.listeners import Listeners
+from opencode.server.middleware import App, Middleware, checked
 from opencode.settings import environment
 from opencode.wiring import Services, build_services
 
@@ -56,12 +57,14 @@ class Server:
         self._lock = threading.RLock()
         # Held while it serves. A lock, since `stop` may be called by a signal in the midst of `wait`.
         self._serving = threading.Lock()
-        self._app: Flask | None = None
+        self._middleware: list[Middleware] = []
+        self._listeners = Listeners()
+        self._app: App | None = None
         self._listener: Listener | None = None
         self._port: int | None = None
 
     @property
-    def app(self) -> Flask:
+    def app(self) -> App:
         """The WSGI app, for gunicorn or another server. The store is opened by the first look at it.
 
         Raises:
@@ -72,7 +75,7 @@ class Server:
                 self._app = self._build()
             return self._app
 
-    def _build(self) -> Flask:
+    def _build(self) -> App:
         if not logging.getLogger("opencode").hasHandlers():
             logs.set_up(self.settings)  # a program with a log of its own keeps it
         for warning in self._warnings:
@@ -80,10 +83,38 @@ class Server:
         services = build_services(self.settings, environment())
         handler: dict[str, Any] = {} if self._auth_handler is None else {"auth_handler": self._auth_handler}
         try:
-            return create_app(services=services, **handler)
+            app = create_app(services=services, listeners=self._listeners, **handler)
         except BaseException:
             services.stop(0.0)
             raise
+        app.middleware = self._middleware
+        return app
+
+    def use(self, middleware: Middleware) -> Middleware:
+        """Put `middleware(request, call_next)` around every view, inside those that were given before.
+
+        It gives a response, or None for that of `call_next()`. To refuse, it returns one of its own, or raises an error
+        of `opencode.errors`; any other failure is logged, and the request goes on without it. Usable as a decorator.
+
+        Raises:
+            TypeError: it is no plain function.
+        """
+        self._middleware.append(checked(middleware))
+        return middleware
+
+    def on(self, event: str, listener: EventListener) -> EventListener:
+        """Call `listener` whenever `event` happens.
+
+        Events: request, session_created, session_deleted, message, tool_call, turn_done, error. The listener is called
+        with the event, or with nothing where it takes no argument; on a thread of its own, one event at a time and in
+        order. A failing one is logged.
+
+        Raises:
+            ValueError: there is no such event.
+            TypeError: the listener is no plain function.
+        """
+        self._listeners.on(event, listener)
+        return listener
 
     @property
     def services(self) -> Services:
@@ -160,6 +191,8 @@ class Server:
             self._drop_app(timeout_s)
             if listener is not None:
                 listener.end(_LAST_BYTES_S)
+            self._listeners.drain(_LAST_BYTES_S)
+            if listener is not None:
                 self._serving.release()
 
     def _drop_app(self, timeout_s: float = 0.0) -> None:

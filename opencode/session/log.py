@@ -7,13 +7,14 @@ there is no timer, and no event is shown to anyone before it is stored.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from weakref import WeakValueDictionary
 
 from opencode import frames
 from opencode.bus.port import Bus
 from opencode.errors import OpenCodeError, StoreBusy, StoreError
 from opencode.session.events import Error
+from opencode.session.notable import Stored
 from opencode.session.tail import TAIL_BYTES, Chunk, Tail
 from opencode.storage.port import Append, Committed, EventStore
 
@@ -59,6 +60,10 @@ class EventLog:
         self._closed = False
         #: Set while the server stops: every follower ends after what is stored.
         self.closing = threading.Event()
+        #: Called with what was stored, by the writer: they must be quick, and must not append.
+        self.watchers: list[Callable[[Stored], None]] = []
+        #: May add changes to an append that has some.
+        self.announce: Callable[[Append], None] = lambda _append: None
         self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._writer.start()
 
@@ -74,6 +79,8 @@ class EventLog:
     def submit(self, append: Append) -> Pending:
         """Hand an append to the writer without waiting; `result()` of what comes back waits."""
         pending = Pending(append)
+        if append.changes:
+            self.announce(append)
         with self._work:
             if self._closed:
                 raise StoreError("the log is closed")
@@ -121,6 +128,20 @@ class EventLog:
             if isinstance(outcome, Committed):
                 self._publish(pending.append.session_id, outcome)
             pending.done.set()
+        self._tell(group)
+
+    def _tell(self, group: list[Pending]) -> None:
+        stored = [
+            Stored(pending.append.session_id, pending.outcome.frames, pending.append.changes)
+            for pending in group
+            if isinstance(pending.outcome, Committed)
+        ]
+        for watcher in self.watchers:
+            try:
+                for append in stored:
+                    watcher(append)
+            except Exception:  # whoever watches must not end the writer
+                log.exception("log: a watcher failed")
 
     def _patiently(self, appends: list[Append]) -> list[Committed | OpenCodeError]:
         """Commit; while the store is merely busy, try again, and everyone who writes waits."""

@@ -13,7 +13,7 @@ from opencode import changes
 from opencode.clock import timestamp
 from opencode.errors import KeyTaken, SessionBusy, SessionNotFound, StaleAttempt
 from opencode.records import ACTIVE_STATES, WORKED_ON_STATES, Message, RememberedKey, Turn
-from opencode.storage import port
+from opencode.storage import outbox, port
 from opencode.storage.schema import file_changes, idempotency, messages, parts, permissions, sessions, turns
 
 #: Turns that may wait in one session (API section 3).
@@ -272,4 +272,5 @@ _HANDLERS: dict[type, Callable[[Connection, Any, port.Committed], None]] = {
     changes.PutFileChanges: _put_file_changes,
     changes.AskPermission: _ask_permission,
     changes.ForgetAlways: _forget_always,
+    changes.PutWebhooks: outbox.put,
 }

@@ -11,7 +11,7 @@ from typing import Protocol
 from opencode.changes import Change
 from opencode.errors import OpenCodeError
 from opencode.frames import Body
-from opencode.records import Message, Page, Permission, RememberedKey, Session, Turn
+from opencode.records import Message, Page, Permission, RememberedKey, Session, Turn, Webhook
 
 
 @dataclass(slots=True)
@@ -143,7 +143,20 @@ class PermissionStore(Protocol):
         """The request for this very call, where one was made before."""
 
 
-class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, Protocol):
+class OutboxStore(Protocol):
+    """Webhooks that have not arrived yet (`PutWebhooks` puts them in)."""
+
+    def next_webhook(self, *, resting: Sequence[str] = ()) -> Webhook | None:
+        """The one that is due first, of those that do not go to the URLs in `resting`."""
+
+    def postpone_webhook(self, webhook_id: str, due_at: float) -> None:
+        """It failed: count the attempt; it is due again at `due_at`, in seconds since the epoch."""
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        """It has arrived, or is given up."""
+
+
+class Store(EventStore, SessionStore, MessageStore, TurnStore, KeyStore, PermissionStore, OutboxStore, Protocol):
     """The whole store, as one adapter provides it."""
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0001"
+HEAD = "0002"
 
 metadata = MetaData()
 
@@ -156,4 +156,17 @@ idempotency = Table(
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("owner", "scope", "key"),
     Index("idempotency_by_age", "created_at"),
+)
+
+#: Webhooks that have not arrived yet; times are seconds since the epoch.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Index("webhooks_by_time", "due_at"),
 )

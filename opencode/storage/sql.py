@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
-from opencode.storage import apply, port
+from opencode.storage import apply, outbox, port
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
 from opencode.storage.queries import Queries, translated
 from opencode.storage.schema import permissions, sessions, turns
@@ -222,6 +222,21 @@ class SqlStore(Queries):
                 .values(response=response)
             )
             return done.rowcount == 1
+
+    def next_webhook(self, *, resting: Sequence[str] = ()) -> records.Webhook | None:
+        """See `port.OutboxStore.next_webhook`."""
+        with self._read() as connection:
+            return outbox.next_row(connection, tuple(resting))
+
+    def postpone_webhook(self, webhook_id: str, due_at: float) -> None:
+        """See `port.OutboxStore.postpone_webhook`."""
+        with self._write() as connection:
+            outbox.postpone(connection, webhook_id, due_at)
+
+    def remove_webhook(self, webhook_id: str) -> None:
+        """See `port.OutboxStore.remove_webhook`."""
+        with self._write() as connection:
+            outbox.remove(connection, webhook_id)
 
     def check(self) -> None:
         """See `port.Store.check`."""

@@ -28,7 +28,7 @@ def test_ready_names_each_check(client):
     assert response.status_code == 200
     assert response.json["status"] == "ready"
     assert response.json["checks"].items() >= {"store": "ok", "bus": "ok", "turns": "ok"}.items()
-    assert response.json["model"] == "scripted/script"
+    assert (response.json["model"], response.json["provider"]) == ("scripted/script", "ok")
     assert "error" not in response.json
 
 
@@ -102,3 +102,4 @@ def test_a_model_without_a_key_fails_nothing(make_app):
     response = client.get("/health/ready")
 
     assert (response.status_code, response.json["model"]) == (200, "anthropic/claude-x")
+    assert "ANTHROPIC_API_KEY" in response.json["provider"]

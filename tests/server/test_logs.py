@@ -5,8 +5,10 @@ import logging
 
 import pytest
 
+from opencode.provider.port import Text
+from opencode.provider.scripted import Fail
 from opencode.server import logs
-from tests.server.talk import create, database
+from tests.server.talk import create, database, say, turn
 
 TOKEN = "anna-very-secret"
 
@@ -22,8 +24,8 @@ def written(capsys, make_app):
         text.append(capsys.readouterr().err)
         return "".join(text).splitlines()
 
-    def make(**settings):
-        app = make_app(**settings)
+    def make(script=None, **settings):
+        app = make_app(script, **settings)
         logs.set_up(app.extensions["opencode"].settings)
         return app, lines
 
@@ -117,3 +119,74 @@ def test_setting_up_twice_writes_each_line_once(written):
     app.test_client().get("/health")
 
     assert len(lines()) == 1
+
+
+def test_as_json_a_request_has_its_ids_owner_and_duration(written):
+    app, lines = written(log_format="json")
+    client = app.test_client()
+    session_id = create(client)
+
+    client.get(f"/api/session/{session_id}", headers={"X-Request-Id": "req-1"})
+
+    line = json.loads(lines()[-1])
+    assert (line["session_id"], line["owner"], line["request_id"]) == (session_id, "local", "req-1")
+    assert (line["method"], line["route"], line["status"]) == ("GET", "/api/session/<session_id>", 200)
+    assert line["duration"] > 0
+
+
+def test_a_stream_is_logged_when_it_ends_with_what_it_sent(written):
+    app, lines = written(log_format="json")
+    client = app.test_client()
+    session_id = create(client)
+
+    stream = say(client, session_id)
+    assert len(lines()) == 1
+    events = stream.rest()
+
+    line = json.loads(lines()[1])
+    assert (line["session_id"], line["turn_id"], line["events"]) == (session_id, events[0].data["turn_id"], len(events))
+    assert line["bytes"] > 100
+    assert f"{len(events)} events {line['bytes']} bytes" in line["message"]
+
+
+def test_what_a_turn_logs_says_which_turn(written):
+    app, lines = written([[Text("a"), Fail(RuntimeError("no error of a provider"))]], log_format="json")
+    client = app.test_client()
+    session_id = create(client)
+
+    events = turn(client, session_id)
+
+    line = next(json.loads(line) for line in lines() if "trace" in json.loads(line))
+    assert (line["session_id"], line["turn_id"], line["owner"]) == (session_id, events[0].data["turn_id"], "local")
+    assert "Traceback" in line["trace"]
+
+
+def _fail(logger, message):
+    logger.error("failed", exc_info=RuntimeError(message))
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("message", ["a\nFAKE", "a\r\nFAKE", "a\x1b[2Jb", "a\u2028b", "a\x00b"])
+def test_nothing_that_is_logged_can_begin_a_line_of_its_own(written, log_format, message):
+    _, lines = written(log_format=log_format)
+    logger = logging.getLogger("opencode.test")
+
+    logger.warning("said: %s", message)
+    _fail(logger, message)
+
+    assert all(line.isprintable() for line in lines())
+    assert not [line for line in lines() if line.startswith("FAKE")]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_settings_that_are_secret_are_hidden_wherever_they_turn_up(written, log_format):
+    _, lines = written(log_format=log_format, auth_tokens=(f"anna:read:{TOKEN}",), anthropic_api_key="key-of-anthropic")
+    logger = logging.getLogger("opencode.test")
+
+    logger.warning("sent %s and key-of-anthropic to /x?ticket=t1ck3t&a=b with Authorization: Bearer b34rer", TOKEN)
+    _fail(logger, f"{TOKEN} is wrong, sk-ant-4711 too")
+
+    text = "\n".join(lines())
+    for secret in (TOKEN, "key-of-anthropic", "t1ck3t", "b34rer", "ant-4711"):
+        assert secret not in text
+    assert "a=b" in text
