@@ -36,12 +36,8 @@ NOT_FROM_PROJECT = frozenset(
         *("webhook_urls", "webhook_secret", "webhook_allow"),
     }
     | {
-        "auth",
-        "auth_tokens",
-        "token",
-        "allowed_hosts",
-        "public_url",
-        "trusted_proxies",
+        *("auth", "auth_tokens", "token"),
+        *("allowed_hosts", "public_url", "trusted_proxies"),
         "cors_origins",
         "cors_credentials",
     }
