@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from opencode.cli.printable import printable
 from opencode.errors import SettingsError, StoreError
 from opencode.settings import Settings, environment, load
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _PROBE_S = 5.0
 _STOP_S = 1.0
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared only
+_UNAUTHORIZED = 401
 _IN_USE = "is in use by process"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -40,14 +42,18 @@ def connected(url: str | None, *, directory: Path | None = None, works: bool = F
 
     With `works`, a server is started in this process where none runs, in `directory`: turns can be run.
     """
-    from opencode.client import ClientError  # noqa: PLC0415 - the HTTP library; `--help` and others need not wait for it
+    # The HTTP library; `--help` and others need not wait for it.
+    from opencode.client import ApiError, ClientError  # noqa: PLC0415 - see above
 
     try:
         settings, _warnings = load(environment(), directory=directory)
         with _client(settings, url, directory, works) as client:
             yield client
+    except ApiError as exc:
+        hint = "\nSet OPENCODE_TOKEN to a token of that server." if exc.status == _UNAUTHORIZED else ""
+        raise click.ClickException(printable(f"{exc}{hint}")) from None
     except (SettingsError, ClientError) as exc:
-        raise click.ClickException(str(exc)) from None
+        raise click.ClickException(printable(str(exc))) from None
     except StoreError as exc:
         raise click.ClickException(_explained(str(exc))) from None
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import click
 
 from opencode.cli.connect import connected, server_option
+from opencode.cli.printable import printable
 
 if TYPE_CHECKING:
     from opencode.cli.view import View
@@ -111,8 +112,8 @@ def _new_session(client: "Client", tools: str | None, directory: str | None) -> 
     except ApiError as exc:
         if any(detail.get("field") == "directory" for detail in exc.details):
             raise click.ClickException(
-                f"The server at {client.url} does not work in {directory}: {exc.message}\nName one of its directories"
-                " by --dir, or start a server here on another port and name it by --url."
+                f"The server at {client.url} does not work in {directory}: {printable(exc.message)}\n"
+                "Name one of its directories by --dir, or start a server here on another port and name it by --url."
             ) from None
         raise
 

@@ -50,7 +50,7 @@ def list_sessions(limit: int, search: str | None, as_json: bool, url: str | None
     for own in found:
         when = one_line((own.last_message or own.created_at)[:16].replace("T", " "), 16)
         title = one_line(own.title, _TITLE_CHARS) or "(no title)"
-        click.echo(f"{one_line(own.id, 60)}  {when}  {own.status:<7}  {own.message_count:>4}  {title}")
+        click.echo(f"{one_line(own.id, 60)}  {when}  {one_line(own.status, 7):<7}  {own.message_count:>4}  {title}")
 
 
 @session.command()
@@ -75,7 +75,7 @@ def show(session_id: str, as_json: bool, url: str | None) -> None:
     for name, value in facts.items():
         click.echo(f"  {name:<10} {one_line(value, 4096)}")
     for message in messages:
-        click.echo(f"\n{message.role} · {one_line(message.timestamp, 40)} · {message.status}\n")
+        click.echo(f"\n{one_line(f'{message.role} · {message.timestamp} · {message.status}', 80)}\n")
         click.echo(printable(message.content).rstrip())
 
 

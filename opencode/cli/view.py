@@ -69,7 +69,8 @@ class TextView:
         self._session_id = session_id
         self._live = live
         self._waiting: list[tuple[int, str]] = []
-        self._column = 0
+        self._at_start = True
+        self._reasons = False
 
     def show(self, event: Event) -> None:
         match event:
@@ -78,12 +79,12 @@ class TextView:
                 if self._live:
                     self._write()
             case Reasoning() if self._live:
-                self._notes.print(Line(printable(event.content), style="dim"), end="", soft_wrap=True)
-                self._column = 1
+                self._reasoning(printable(event.content))
             case Step():
                 self._step(event)
             case ToolCall():
                 self._write()
+                self._end_line()
                 self._line(Line.assemble(("● ", "cyan"), (event.tool, "bold"), " ", self._params(event.params)))
             case ToolResult():
                 self._result(event)
@@ -100,15 +101,33 @@ class TextView:
     def _write(self) -> None:
         text = printable("".join(content for _seq, content in self._waiting))
         self._waiting.clear()
-        if text:
-            self._out.write(text)
+        if not text:
+            return
+        if self._reasons:
+            self._end_line()
+            self._reasons = False
+        self._out.write(text)
+        self._out.flush()
+        self._at_start = text.endswith("\n")
+
+    def _reasoning(self, text: str) -> None:
+        if not self._reasons:
+            self._end_line()
+            self._reasons = True
+        self._notes.print(Line(text, style="dim"), end="", soft_wrap=True)
+        self._at_start = text.endswith("\n")
+
+    def _end_line(self) -> None:
+        """What comes next begins a line: in `out`, which on a terminal is the same as `notes`."""
+        if not self._at_start:
+            self._out.write("\n")
             self._out.flush()
-            self._column = 0 if text.endswith("\n") else 1
+            self._at_start = True
 
     def _line(self, line: Line) -> None:
-        if self._column and self._live:
-            self._notes.print()
-            self._column = 0
+        if self._live:
+            self._end_line()
+            self._reasons = False
         self._notes.print(line, soft_wrap=True)
 
     def _params(self, params: Mapping[str, Any]) -> str:
@@ -133,10 +152,7 @@ class TextView:
 
     def _done(self, done: Done) -> None:
         self._write()
-        if self._column:
-            self._out.write("\n")
-            self._out.flush()
-            self._column = 0
+        self._end_line()
         seconds = done.duration / 1000
         self._line(Line(f"{done.status} · {done.tokens:,} tokens · {seconds:.1f} s · {self._session_id}", style="dim"))
 

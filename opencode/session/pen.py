@@ -1,7 +1,7 @@
 """What one attempt of a turn writes with: every append carries the attempt's number."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opencode.changes import Change, FoldMessage, PutParts
 from opencode.clock import timestamp
@@ -9,8 +9,10 @@ from opencode.frames import Body
 from opencode.records import Turn, Usage
 from opencode.session.events import Event
 from opencode.session.log import EventLog
-from opencode.session.pending import Pending
 from opencode.storage.port import Append, Committed
+
+if TYPE_CHECKING:
+    from opencode.session.pending import Pending
 
 
 @dataclass(slots=True)

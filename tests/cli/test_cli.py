@@ -1,7 +1,9 @@
 """The command as people type it, in a process of its own."""
 
 import re
+import shutil
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -40,6 +42,8 @@ def test_help_shows_the_commands_and_how_to_begin(opencode):
     assert done.stderr == ""
     assert re.search(r"^Usage: opencode \[OPTIONS\] COMMAND", done.stdout)
     assert re.search(r"^  serve +Serve DIR", done.stdout, re.MULTILINE)
+    assert re.search(r"^  run +Run one turn", done.stdout, re.MULTILINE)
+    assert re.search(r"^  session +List, show, delete and export sessions", done.stdout, re.MULTILINE)
     assert re.search(r"^  models +List the models", done.stdout, re.MULTILINE)
     assert "opencode serve ~/project" in done.stdout
     assert opencode("-h").stdout == done.stdout
@@ -77,6 +81,40 @@ def test_an_unknown_model_stops_the_start_and_lists_what_there_is(opencode):
     said = refused(opencode("models", OPENCODE_MODEL="nonsense"))
 
     assert "OPENCODE_MODEL: Unknown model: nonsense. Usable: demo/guide" in said
+
+
+# Help and completion
+
+
+@pytest.mark.parametrize("command", [("run",), ("session",), *[("session", own) for own in ("list", "show", "delete", "export")]], ids=" ".join)  # fmt: skip
+def test_help_teaches_by_examples(opencode, command):
+    done = opencode(*command, "--help")
+
+    assert done.returncode == 0
+    assert f"\n  opencode {' '.join(command)} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "command"), [("bash", ["bash", "-n"]), ("zsh", ["zsh", "-n"]), ("fish", ["fish", "-n"])]
+)
+def test_completion_prints_a_script_that_the_shell_can_read(opencode, tmp_path, shell, command):
+    done = opencode("completion", shell)
+    script = tmp_path / "script"
+    script.write_text(done.stdout)
+
+    assert done.returncode == 0
+    assert "_OPENCODE_COMPLETE" in done.stdout
+    if shutil.which(command[0]):
+        subprocess.run([*command, script], check=True, timeout=30)
+
+
+def test_completion_knows_commands_and_options(opencode):
+    def complete(*words):
+        variables = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        return opencode(_OPENCODE_COMPLETE="bash_complete", **variables).stdout.split()
+
+    assert complete("opencode", "se") == ["plain,serve", "plain,session"]
+    assert "plain,--continue" in complete("opencode", "run", "--c")
 
 
 # What `serve` refuses before it listens.

@@ -1,14 +1,16 @@
 """`opencode run` as people use it: in a terminal, in a pipe, with a server and without."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
+from tests.cli.inside import run_inside
 from tests.cli.terminal import Terminal
 from tests.live.client import Client
-from tests.live.server import Server, environment, free_port, run, until
+from tests.live.server import Server, environment, free_port, until
 
 pytestmark = pytest.mark.live
 
@@ -38,14 +40,16 @@ class Command:
     def environment(self):
         return environment(self.home, **self.variables)
 
-    def __call__(self, *words, piped=None, **variables):
-        given = environment(self.home, **self.variables | variables)
+    def __call__(self, *words, piped="", **variables):
+        return run_inside(words, environment(self.home, **self.variables | variables), self.work, piped)
+
+    def process(self, *words, cwd=None, piped=""):
+        """As a program of its own."""
         return subprocess.run(
             [*OPENCODE, *words],
-            cwd=self.work,
-            env=given,
+            cwd=cwd or self.work,
+            env=self.environment,
             input=piped,
-            stdin=subprocess.DEVNULL if piped is None else None,
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
@@ -75,11 +79,12 @@ def command(tmp_path):
 
 
 def test_in_a_pipe_there_is_the_answer_alone(command):
-    opencode = command([[{"tool": "bash", "params": {"command": "seq 9"}}], [{"text": "Counted."}]])
+    counting = [{"reasoning": "Hm."}, {"text": "I count."}, {"tool": "bash", "params": {"command": "seq 9"}}]
+    opencode = command([counting, [{"text": "Counted."}]])
 
-    done = opencode("run", "count")
+    done = opencode.process("run", "count")
 
-    assert (done.returncode, done.stdout) == (0, "Counted.\n")
+    assert (done.returncode, done.stdout) == (0, "I count.\nCounted.\n")
     assert "● bash seq 9\n  1\n" in done.stderr
     assert "  6\n  … 3 more lines\n" in done.stderr
     assert "completed · " in done.stderr
@@ -90,7 +95,7 @@ def test_what_is_piped_in_is_added_to_the_prompt(command):
     opencode = command([[{"text": "fine"}]])
 
     lines = opencode("run", "--json", "review", "this", piped="- a\n+ b\n").stdout.splitlines()
-    alone = opencode("run", "--json", piped="only this").stdout.splitlines()
+    alone = opencode.process("run", "--json", piped="only this").stdout.splitlines()
 
     assert json.loads(lines[0])["data"]["content"] == "review this\n\n- a\n+ b\n"
     assert json.loads(alone[0])["data"]["content"] == "only this"
@@ -110,6 +115,23 @@ def test_json_is_every_event_of_the_turn_and_nothing_else(command):
     assert done.returncode == 0
     listed = json.loads(opencode("session", "list", "--json").stdout)
     assert {event["session_id"] for event in events} == {listed[0]["id"]}
+
+
+def test_in_a_terminal_each_kind_of_thing_begins_a_line(command):
+    counting = [
+        {"reasoning": "Hm."},
+        {"text": "I "},
+        {"text": "count."},
+        {"tool": "bash", "params": {"command": "seq 2"}},
+    ]
+    opencode = command([counting, [{"text": "Counted."}]])
+
+    with opencode.terminal("run", "count") as terminal:
+        assert terminal.exit_code() == 0
+        lines = re.sub(r"\x1b\[[\d;]*m", "", terminal.text).splitlines()
+
+    assert lines[:-1] == ["Hm.", "I count.", "● bash seq 2", "  1", "  2", "Counted."]
+    assert re.fullmatch(r"completed · [\d,]+ tokens · \d+\.\d s · ses_\w+", lines[-1])
 
 
 def test_what_a_model_says_reaches_no_terminal_raw(command):
@@ -223,10 +245,10 @@ def test_the_server_that_runs_is_used_and_the_directory_is_ones_own(command):
     inner.mkdir()
 
     with opencode.server() as server:
-        done = run([*OPENCODE, "run", "where"], opencode.home, cwd=inner, **opencode.variables)
+        done = opencode.process("run", "where", cwd=inner)
         assert (done.returncode, done.stdout) == (0, "There.\n")
         assert f"  {inner}\n" in done.stderr
-        refused = run([*OPENCODE, "run", "where"], opencode.home, cwd=opencode.home, **opencode.variables)
+        refused = opencode.process("run", "where", cwd=opencode.home)
         sessions = Client(server).call("GET", "/api/sessions").json["sessions"]
 
     assert refused.returncode == 1
@@ -271,7 +293,7 @@ def test_a_token_comes_from_the_environment(command):
 
     assert (let_in.returncode, let_in.stdout) == (0, "hi\n")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "Unknown token. (UNAUTHORIZED)" in refused.stderr
+    assert "Unknown token. (UNAUTHORIZED)\nSet OPENCODE_TOKEN" in refused.stderr
     assert "guess" not in refused.stderr
     # Her sessions are hers without the server, too.
     assert without.stdout.rstrip().endswith("hi")
