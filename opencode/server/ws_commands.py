@@ -27,6 +27,8 @@ SCOPES: dict[type[ws_messages.Command], str] = {
     ws_messages.Abort: "write",
     ws_messages.Answer: "approve",
 }
+#: What followers get, when nothing is read any more, to send what is stored.
+_LAST_S = 2.0
 _STOPPING = "The server is stopping: connect again, and follow from your last seq."
 
 
@@ -58,6 +60,8 @@ class Talk:
             self._connection.begin(head)
             for text in self._connection.messages():
                 self._hear(text)
+            if self._sessions.log.closing.is_set():
+                self.stop(_LAST_S)  # a server that stops may have ended our reading before we said so
         except Gone:
             log.debug("websocket: the peer of request %s is gone", self._party.request_id)
         finally:

@@ -96,6 +96,8 @@ class _Follower(threading.Thread):
                 self._connection.send(batch, unless=self.left.is_set)
             if self.left.is_set():
                 return
+        # Let go of before the last word: who hears that may follow anew at once.
+        self._on_end(self)
         if following.tail.failed:
             self._tell(following.tail.failed)
         elif following.tail.deleted:

@@ -442,10 +442,22 @@ def test_a_connection_counts_as_the_streams_that_it_follows_and_as_one_where_it_
         assert peer.ping_through() == []
         with Peer(port) as other:
             assert other.ping_through() == []
-            client.delete(f"/api/session/{sessions[0]}")
+            with pytest.raises(InvalidStatus):
+                Peer(port)
             peer.say("follow", session_id=sessions[1])
             peer.say("follow", session_id=sessions[2])
             peer.refused("RATE_LIMIT_EXCEEDED")
+        # So is that of a session which is deleted, and with the connection all of them.
+        until(lambda: len(app.extensions["opencode-ws"]) == 1, 60, "the other conversation to end")
+        peer.say("follow", session_id=sessions[0])
+        assert peer.ping_through() == []
+        client.delete(f"/api/session/{sessions[1]}")
+        peer.to("session_deleted")
+        peer.say("follow", session_id=sessions[2])
+        assert peer.ping_through() == []
+    until(lambda: len(app.extensions["opencode-ws"]) == 0, 60, "the conversation to end")
+    with Peer(port) as one, Peer(port) as two:
+        assert one.ping_through() == two.ping_through() == []
 
 
 # Who is let in, and as what

@@ -6,7 +6,10 @@ import time
 
 import pytest
 
+from opencode.server.access import Caller
+from opencode.server.ws_commands import Party, Talk
 from opencode.server.ws_connection import Connection, Gone
+from opencode.server.ws_following import Places
 from tests.live.server import until
 from tests.ws import CLOSE, PING, PONG, TEXT, Raw, frame
 
@@ -181,3 +184,24 @@ def test_a_cut_wakes_who_reads_and_who_writes(pair):
     assert ended.wait(30)
     writer.join()
     until(lambda: not reader.is_alive(), 30, "the reader to end")
+
+
+def test_a_server_that_stops_reading_first_still_says_that_it_stops(app):
+    services, limits = app.extensions["opencode"], app.extensions["opencode-limits"]
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(60)
+    party = Party(Caller("local", frozenset({"read"})), ("address:x",), "a-request")
+    places = Places(lambda: limits.open_stream("local"))
+    talk = Talk(Connection(ours, max_bytes=1000), party, services.sessions, limits, places)
+    thread = threading.Thread(target=talk.run, args=(b"",))
+    thread.start()
+    try:
+        services.log.close_followers()
+        ours.shutdown(socket.SHUT_RD)
+        opcode, payload = Ends(theirs).frame()
+        assert (opcode, payload[:2]) == (CLOSE, (1012).to_bytes(2, "big"))
+    finally:
+        talk.cut()
+        thread.join(60)
+        ours.close()
+        theirs.close()
