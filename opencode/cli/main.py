@@ -1,5 +1,8 @@
 """The command `opencode`."""
 
+import io
+import sys
+
 import click
 
 from opencode.cli.attach import attach
@@ -25,6 +28,9 @@ def main() -> None:
     opencode models                which models can be used, and what the others lack
     opencode completion bash       complete commands and options in your shell
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not know all characters of a text
 
 
 main.add_command(serve)

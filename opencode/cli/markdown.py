@@ -81,8 +81,6 @@ def _without_markup(text: str) -> Iterator[str]:
         # everything is escaped, which at worst looks odd within code.
         sure = sure and _FENCE_SOMEWHERE.match(line) is None
         yield line.replace("<", "&lt;").replace("![", "!&#91;")
-    if fence:
-        yield fence
 
 
 def _fenced(text: str, language: str = "") -> list[str]:

@@ -21,8 +21,8 @@ from opencode.client import (
     ToolResult,
 )
 
-#: Of a tool's result: its first lines.
-_SHOWN_LINES = 6
+#: Of a tool's result: this many lines of its beginning, and of its end, where a command says how it went.
+_SHOWN_LINES = 3
 _MAIN_PARAMS = ("command", "path", "pattern")
 
 
@@ -145,10 +145,11 @@ class TextView:
     def _result(self, event: ToolResult) -> None:
         lines = printable(event.result).rstrip("\n").split("\n")
         style = "red" if event.is_error else "dim"
-        for line in lines[:_SHOWN_LINES]:
+        left_out = len(lines) - 2 * _SHOWN_LINES
+        if left_out > 1:
+            lines[_SHOWN_LINES:-_SHOWN_LINES] = [f"… {left_out} more lines"]
+        for line in lines:
             self._line(Line(f"  {fitted(line, self._notes.width - 4)}", style=style))
-        if len(lines) > _SHOWN_LINES:
-            self._line(Line(f"  … {len(lines) - _SHOWN_LINES} more lines", style="dim italic"))
 
     def _done(self, done: Done) -> None:
         self._write()

@@ -69,6 +69,9 @@ class Terminal:
     def type(self, keys):
         os.write(self._master, keys.encode())
 
+    def terminate(self):
+        self._process.send_signal(signal.SIGTERM)
+
     def exit_code(self):
         """Wait for it to end, reading on: a full terminal would hold it."""
         deadline = time.monotonic() + _LIMIT_S

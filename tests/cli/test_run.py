@@ -2,8 +2,10 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -43,7 +45,7 @@ class Command:
     def __call__(self, *words, piped="", **variables):
         return run_inside(words, environment(self.home, **self.variables | variables), self.work, piped)
 
-    def process(self, *words, cwd=None, piped=""):
+    def process(self, *words, cwd=None, piped="", encoding="utf-8"):
         """As a program of its own."""
         return subprocess.run(
             [*OPENCODE, *words],
@@ -51,7 +53,7 @@ class Command:
             env=self.environment,
             input=piped,
             capture_output=True,
-            text=True,
+            encoding=encoding,
             timeout=LIMIT_S,
             check=False,
         )
@@ -85,10 +87,17 @@ def test_in_a_pipe_there_is_the_answer_alone(command):
     done = opencode.process("run", "count")
 
     assert (done.returncode, done.stdout) == (0, "I count.\nCounted.\n")
-    assert "● bash seq 9\n  1\n" in done.stderr
-    assert "  6\n  … 3 more lines\n" in done.stderr
+    assert "● bash seq 9\n  1\n  2\n  3\n  … 3 more lines\n  7\n  8\n  9\n" in done.stderr
     assert "completed · " in done.stderr
     assert "\x1b" not in done.stderr
+
+
+def test_a_terminal_that_does_not_know_a_character_gets_another(command):
+    opencode = command([[{"text": "caf\u00e9 \u2603"}]], PYTHONIOENCODING="latin-1")
+
+    done = opencode.process("run", "hi", encoding="latin-1")
+
+    assert (done.returncode, done.stdout) == (0, "caf\u00e9 ?\n")
 
 
 def test_what_is_piped_in_is_added_to_the_prompt(command):
@@ -205,6 +214,19 @@ def test_ctrl_c_stops_the_turn_and_exits_with_130(command, tmp_path):
     assert "Stopping the turn." in shown
     assert "aborted · " in shown
     assert json.loads(opencode("session", "list", "--json").stdout)[0]["status"] == "idle"
+
+
+def test_sigterm_hands_the_turn_back_for_the_next_start(command, tmp_path):
+    opencode = command(waiting(tmp_path))
+
+    with opencode.terminal("run", "hi") as terminal:
+        terminal.shows("one moment")
+        terminal.terminate()
+        assert terminal.exit_code() == 143
+
+    with closing(sqlite3.connect(opencode.home / "data" / "store.sqlite3")) as store:
+        # Neither ended nor counted as a crash.
+        assert store.execute("SELECT state FROM turns").fetchall() == [("queued",)]
 
 
 @pytest.mark.parametrize(("key", "expected"), [("y\n", "done"), ("maybe\nn\n", "refused"), ("a\n", "done")])
