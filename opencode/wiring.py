@@ -114,17 +114,21 @@ def build_services(
         ceiling=settings.permission,
         max_turns=settings.max_turns if settings.rate_limit else None,
     )
+    _take_up(turns, runner, event_log, store)
+    screens = Screens(sessions, bus, event_log.closing)
+    checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
+    return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
+
+
+def _take_up(turns: Turns, runner: Runner, event_log: EventLog, store: Store) -> None:
+    """This process owns the store, so that nobody else can be working on what is unfinished."""
     try:
-        # This process owns the store, so that nobody else can be working on what is unfinished.
         turns.take_up_all(now=float("inf"))
     except StoreError:
         runner.stop(0.0)
         event_log.close()
         store.close()
         raise
-    screens = Screens(sessions, bus, event_log.closing)
-    checks = {"store": store.check, "bus": bus.check, "turns": runner.check_open}
-    return Services(settings, sessions, screens, models, reason, event_log, store, runner, checks, models.providers)
 
 
 @dataclass(frozen=True, slots=True)
