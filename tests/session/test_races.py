@@ -272,7 +272,7 @@ def test_who_waits_for_a_person_says_so(store, log):
         yield
         said.append("goes on")
 
-    gate = Gate(store, bus, {}, 3600.0, pause)
+    gate = Gate(store, bus, {}, DEADLINE_S, pause)
     own = pen.draft.add(call)
     asking = threading.Thread(target=lambda: outcome.append(gate.refusal(session, turn, pen, Cancel(), own)))
 
