@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import logging
+import os
+import select
 import socket
 import struct
 import termios
@@ -10,7 +12,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-#: Handed to the kernel at once; between two pieces others run.
+#: Handed to the kernel at once.
 _PIECE = 64 * 1024
 #: Closing throws away what the kernel still holds for this reader, instead of keeping it for minutes.
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -30,26 +32,26 @@ class Sending:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def sendall(self, data: bytes, flags: int = 0) -> None:
+    def sendall(self, data: bytes) -> None:
         """Send all of it.
 
         Raises:
             OSError: the reader has left, or has stopped and is cut (`EPIPE`).
         """
-        left, held = memoryview(data), None
-        before = self._connection.gettimeout()
-        # The first half notes what the kernel holds, the second compares: it tells slow readers from stopped ones.
-        self._connection.settimeout(self._stall_s / 2)
-        try:
-            while left:
-                try:
-                    left = left[self._connection.send(left[:_PIECE], flags) :]
-                except TimeoutError:
+        # Not by the socket's own time limit: that would hold for who reads from it meanwhile, too.
+        descriptor, left, held = self._connection.fileno(), memoryview(data), None
+        while left:
+            try:
+                left, held = left[os.write(descriptor, left[:_PIECE]) :], None
+            except BlockingIOError:
+                if not self._writable(descriptor):
                     held = self._still_held(held)
-                else:
-                    held = None
-        finally:
-            self._connection.settimeout(before)
+
+    def _writable(self, descriptor: int) -> bool:
+        """Wait for half of the time: the first half notes what the kernel holds, the second compares."""
+        waiter = select.poll()
+        waiter.register(descriptor, select.POLLOUT)
+        return bool(waiter.poll(self._stall_s / 2 * 1000))
 
     def _still_held(self, before: int | None) -> int:
         """The bytes that the reader's side has not taken; where they are as many as `before`, it is cut."""

@@ -46,6 +46,11 @@ def messages_of(turn: Turn) -> tuple[Message, Message]:
     return user, Message(id=turn.message_id, role="assistant", content="", status="running", **shared)
 
 
+def awaited(turn: Turn) -> Message:
+    """What stands for the answer of a turn that waits."""
+    return replace(messages_of(turn)[1], status="queued")
+
+
 def title_of(content: str) -> str:
     """What a session is called after its first message; empty where that says nothing."""
     line = next(iter(content.strip().splitlines()), "")

@@ -15,6 +15,7 @@ from opencode.ids import new_id
 from opencode.provider.port import Models
 from opencode.records import Message, Page, Session, Turn
 from opencode.session import diff, fork, permission
+from opencode.session.beginning import awaited
 from opencode.session.budget import Budget
 from opencode.session.directories import Directories
 from opencode.session.events import SessionUpdated
@@ -210,11 +211,11 @@ class SessionService:
         return turn
 
     def message(self, turn: Turn) -> Message:
-        """The assistant message of a turn."""
+        """The assistant message of a turn; of one that waits, an empty one."""
         found = self.store.message(turn.session_id, turn.message_id)
-        if found is None:
+        if found is None and turn.first_seq:
             raise SessionNotFound(turn.session_id)
-        return found
+        return found or awaited(turn)
 
     def projects(self, owner: str) -> list[tuple[str, str]]:
         """Directories that sessions have used, each with the time of the first one."""

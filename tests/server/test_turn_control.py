@@ -72,6 +72,8 @@ def test_at_most_twenty_turns_wait_and_a_waiting_one_can_be_aborted(make_app):
     ]
 
     refused(client.post(path, json={"content": "21", "when_busy": "queue"}), 409, "SESSION_BUSY", "20 turns wait")
+    shown = client.get(f"/api/session/{session_id}/turn/{waiting[3]}").json
+    assert (shown["status"], shown["message"]["content"], shown["message"]["status"]) == ("queued", "", "queued")
     aborted = client.post(f"/api/session/{session_id}/abort", json={"turn_id": waiting[3]})
 
     assert aborted.json == {"success": True, "aborted": True}

@@ -2,20 +2,23 @@
 
 import sqlite3
 import threading
-import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
+from opencode.bus.memory import MemoryBus
+from opencode.cancel import Cancel
 from opencode.errors import IdempotencyConflict, Unavailable
 from opencode.provider.port import Finish, Text, ToolCall
 from opencode.provider.scripted import Wait
+from opencode.session.pen import Draft, Pen
+from opencode.session.permission import Gate, topic
 from opencode.session.runner import Runner
 from opencode.session.turn import HANDED_BACK, OUT_OF_TIME
 from opencode.session.turns import Key
-from tests.contracts.stored import a_session, a_turn
+from tests.contracts.stored import a_session, a_turn, started_turn, stored_session
 from tests.damage import locked
-from tests.session.story import DEADLINE_S, OWNER, assert_whole_turn, each, eventually, names
+from tests.session.story import DEADLINE_S, OWNER, each, eventually, names
 
 HELLO = [[Text("hello")]]
 KEY = Key("POST /message", "k", "hash")
@@ -255,18 +258,31 @@ def test_a_turns_seconds_stand_still_while_it_waits_for_a_person(works):
     assert eventually(lambda: own.reasons) == ["", OUT_OF_TIME]
 
 
-def test_a_turn_that_was_allowed_late_still_runs_to_its_end(play):
-    story = play(
-        [[ToolCall("c", "write", {"path": "a", "content": "x"})], [Text("ok")]],
-        permission={"write": "ask"},
-        turn_timeout_s=2.0,
-    )
-    session = story.session()
-    turn = story.send(session)
-    request = story.until(turn, "permission_request")
-    asked = time.monotonic()
-    eventually(lambda: time.monotonic() - asked > 2.5)
+def test_who_waits_for_a_person_says_so(store, log):
+    # Given a call that is to be asked for
+    session = stored_session(store, permission={"bash": "ask"})
+    turn = started_turn(log.append, session)
+    pen = Pen(log, turn, Draft(turn.message_id))
+    call = {"type": "tool", "step": 1, "call_id": "call_1", "tool": "bash", "params": {}, "status": "pending"}
+    bus, said, outcome = MemoryBus(), [], []
 
-    story.sessions.answer(OWNER, session.id, request.data["permission_id"], "once")
+    @contextmanager
+    def pause():
+        said.append("waits")
+        yield
+        said.append("goes on")
 
-    assert assert_whole_turn(story.until_done(turn)).data["status"] == "completed"
+    gate = Gate(store, bus, {}, DEADLINE_S, pause)
+    own = pen.draft.add(call)
+    asking = threading.Thread(target=lambda: outcome.append(gate.refusal(session, turn, pen, Cancel(), own)))
+
+    # When it is asked, and then answered
+    asking.start()
+    [request] = eventually(lambda: store.permissions(session.id, response=None))
+    eventually(lambda: said == ["waits"])
+    store.answer(request.id, "once")
+    bus.ring(topic(request.id))
+    asking.join(DEADLINE_S)
+
+    assert said == ["waits", "goes on"]
+    assert outcome == [None]

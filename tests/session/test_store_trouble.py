@@ -89,7 +89,7 @@ def test_whatever_writes_waits_until_a_locked_store_is_free(store, file):
 
 def test_it_does_not_wait_for_ever_and_those_who_wait_do_not_add_up(tmp_path, empty_store, file):
     open_store(None, tmp_path / "data").close()
-    store = open_store(None, tmp_path / "data", busy_patience_s=1.0)
+    store = open_store(None, tmp_path / "data", busy_patience_s=1.5)
     works = writers(store)
 
     with locked(file):
@@ -98,9 +98,9 @@ def test_it_does_not_wait_for_ever_and_those_who_wait_do_not_add_up(tmp_path, em
             thread.join(DEADLINE_S)
 
     assert {name: type(outcome) for name, (outcome, _) in found.items()} == dict.fromkeys(works, StoreBusy)
-    assert min(seconds for _, seconds in found.values()) >= 1.0
-    # One after the other, each with a patience of its own, the last would take six seconds.
-    assert max(seconds for _, seconds in found.values()) < 5.0
+    assert min(seconds for _, seconds in found.values()) >= 1.5
+    # One after the other, each with a patience of its own, the last would take nine seconds.
+    assert max(seconds for _, seconds in found.values()) < 8.0
     store.close()
 
 
