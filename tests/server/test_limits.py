@@ -362,11 +362,15 @@ def test_the_wait_grows_has_an_end_and_is_forgotten():
 
 
 def test_a_flood_of_addresses_takes_bounded_memory():
-    guesses, windows = Guesses(), BoundedMemory()
+    guesses, windows, passed = Guesses(), BoundedMemory(), 0
     for number in range(30_000):
         guesses.failed(str(number))
         windows.acquire_entry(str(number), 10, 60)
 
+        passed += windows.acquire_entry("in use", 10, 600)
+
+    # One that is in use is not forgotten for them.
+    assert passed == 10
     assert len(guesses) == 10_000
     assert len(windows) == 20_000
     assert windows.get_moving_window("29999", 10, 60)[1] == 1
