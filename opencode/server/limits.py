@@ -114,10 +114,12 @@ class Limits:
         app.after_request(self._add_headers)
 
     def _count(self) -> None:
-        """Count a request that a route took: by its client's address, and by its owner, where owners are told apart."""
+        """Count a request that a route took: by its client's address, and by its owner, where a token named one."""
         kind = _kind()
         if kind is not None:
-            self._count_as(kind, [address_key(), owner_key(g.caller.owner)] if self._tells_owners else [address_key()])
+            # On the open routes nobody is an owner: in a window for all of them one could use up everybody's.
+            named = self._tells_owners and g.caller.scopes
+            self._count_as(kind, [address_key(), owner_key(g.caller.owner)] if named else [address_key()])
 
     def _count_as(self, kind: str, keys: list[str]) -> None:
         g.counted = (kind, keys)

@@ -145,6 +145,14 @@ def test_requests_are_counted_by_address_whoever_sends_them(limited):
     assert client.get("/api/models", headers=BERT, **at("10.0.0.2")).status_code == 200
 
 
+def test_nobody_uses_up_the_open_routes_of_others(limited):
+    client = limited(rate_limit_max_requests=1, auth_tokens=TOKENS)
+
+    for address in ("10.0.0.1", "10.0.0.2"):
+        assert client.get("/openapi.json", **at(address)).status_code == 200
+        too_many(client.get("/openapi.json", **at(address)), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+
+
 def test_local_addresses_are_counted_apart(limited):
     client = limited(rate_limit_max_requests=1)
 
