@@ -144,8 +144,10 @@ class Limits:
                 windows.hit(item, key, kind)
 
     def keys(self) -> list[str]:
-        """Whom the request counts for: its client's address and, where tokens tell owners apart, its owner."""
-        return [address_key(), owner_key(g.caller.owner)] if self._tells_owners else [address_key()]
+        """Whom the request counts for: its client's address and, where a token named one, its owner."""
+        # On the open routes nobody is an owner: in a window for all of them one could use up everybody's.
+        named = self._tells_owners and g.caller.scopes
+        return [address_key(), owner_key(g.caller.owner)] if named else [address_key()]
 
     def count_message(self, keys: list[str]) -> None:
         """Count a message of a connection as a request of those whom its upgrade counted for (`keys`).

@@ -38,7 +38,7 @@ class Budget:
         if self.session == self.owner == Ceiling():
             return
         spent = self.spent(session)
-        _check(self.session, spent[0], running_ms, "session", "OPENCODE_SESSION_BUDGET")
+        _check(self.session, spent[0], running_ms, "this session", "OPENCODE_SESSION_BUDGET")
         _check(self.owner, spent[1], running_ms, f"owner {session.owner}", "OPENCODE_BUDGET")
 
 
@@ -51,5 +51,5 @@ def _check(ceiling: Ceiling, spent: Spending, running_ms: int, whose: str, setti
 
 
 def _spent(whose: str, what: str, setting: str) -> TurnError:
-    message = f"The budget of this {whose} is spent: {what} used ({setting}). A higher value lets it go on."
+    message = f"The budget of {whose} is spent: {what} used ({setting}). A higher value lets it go on."
     return TurnError(message, code="BUDGET_SPENT")

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from opencode.errors import SettingsError, StoreError
+from opencode.records import Spending
 from opencode.storage import migrations
 from opencode.storage.schema import HEAD, metadata
 from opencode.storage.sql import open_store
@@ -59,6 +61,28 @@ def test_the_migrations_lead_to_the_schema(tmp_path):
     assert {name: table for name, table in found.items() if name != "alembic_version"} == wanted
     migrated.dispose()
     made.dispose()
+
+
+def test_what_was_spent_before_it_was_counted_by_owner_is_counted(tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'store.sqlite3'}")
+    config = Config()
+    config.set_main_option("script_location", migrations.__path__[0])
+    row = "(id, owner, title, resolved_model, tools, directory, permission, created_at, input, output, turn_ms)"
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for number, owner in enumerate([OWNER, OWNER, "bob"]):
+            values = f"('s{number}', '{owner}', '', 'm', '[]', '/', '{{}}', 'now', 10, 5, 100)"
+            connection.execute(sa.text(f"INSERT INTO sessions {row} VALUES {values}"))
+        connection.commit()
+    engine.dispose()
+
+    store = open_store(None, tmp_path)
+    try:
+        assert store.spent(OWNER, "s0") == (Spending(15, 100), Spending(30, 200))
+        assert store.spent("bob", "s2") == (Spending(15, 100), Spending(15, 100))
+    finally:
+        store.close()
 
 
 def test_head_is_the_newest_migration(tmp_path):

@@ -145,6 +145,14 @@ def test_requests_are_counted_by_address_whoever_sends_them(limited):
     assert client.get("/api/models", headers=BERT, **at("10.0.0.2")).status_code == 200
 
 
+def test_nobody_uses_up_the_open_routes_of_others(limited):
+    client = limited(rate_limit_max_requests=1, auth_tokens=TOKENS)
+
+    for address in ("10.0.0.1", "10.0.0.2"):
+        assert client.get("/openapi.json", **at(address)).status_code == 200
+        too_many(client.get("/openapi.json", **at(address)), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+
+
 def test_local_addresses_are_counted_apart(limited):
     client = limited(rate_limit_max_requests=1)
 
@@ -362,11 +370,15 @@ def test_the_wait_grows_has_an_end_and_is_forgotten():
 
 
 def test_a_flood_of_addresses_takes_bounded_memory():
-    guesses, windows = Guesses(), BoundedMemory()
+    guesses, windows, passed = Guesses(), BoundedMemory(), 0
     for number in range(30_000):
         guesses.failed(str(number))
         windows.acquire_entry(str(number), 10, 60)
 
+        passed += windows.acquire_entry("in use", 10, 600)
+
+    # One that is in use is not forgotten for them.
+    assert passed == 10
     assert len(guesses) == 10_000
     assert len(windows) == 20_000
     assert windows.get_moving_window("29999", 10, 60)[1] == 1

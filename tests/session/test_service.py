@@ -14,6 +14,7 @@ from opencode.errors import (
 )
 from opencode.provider.port import Text, ToolCall
 from opencode.provider.scripted import Wait
+from tests.contracts.stored import a_turn
 from tests.session.story import DEADLINE_S, OWNER, assert_whole_turn, each, eventually, names
 
 
@@ -255,6 +256,24 @@ def test_an_owner_has_as_many_running_turns_as_the_settings_allow(play):
     story.send(sessions[2])
 
     assert "Retry-After" in refusal.value.headers
+
+
+def test_a_turn_that_found_room_is_refused_where_others_took_it_meanwhile(play):
+    story = play([forever()], max_turns=2)
+    runner = story.sessions.runner
+    first, second, third = (a_turn(story.session()) for _ in range(3))
+    runner.check_room(OWNER)
+    runner.reserve(first, new=True)
+    runner.reserve(second, new=True)
+
+    with pytest.raises(RateLimitExceeded, match="OPENCODE_MAX_TURNS"):
+        runner.reserve(third, new=True)
+    assert not runner.has(third.id)
+    # What was accepted before, and waited, is not refused.
+    runner.reserve(third)
+    for turn in (first, second, third):
+        runner.release(turn)
+    runner.check_room(OWNER)
 
 
 def test_without_limits_there_is_no_cap_on_turns(play):
