@@ -50,7 +50,7 @@ def create_app(
         StoreError: the store cannot be opened.
     """
     if services is not None:
-        return _assembled(services, auth_handler, clock)
+        return _assemble(services, auth_handler, clock)
     if settings is None:
         settings, warnings = load(environment())
         logs.set_up(settings)
@@ -58,13 +58,13 @@ def create_app(
             log.warning(warning)
     services = build_services(settings, environment())
     try:
-        return _assembled(services, auth_handler, clock)
+        return _assemble(services, auth_handler, clock)
     except BaseException:
         services.stop(0.0)  # nobody else has hold of them, and of the data folder's lock
         raise
 
 
-def _assembled(services: Services, auth_handler: AuthHandler | None, clock: Callable[[], float]) -> Flask:
+def _assemble(services: Services, auth_handler: AuthHandler | None, clock: Callable[[], float]) -> Flask:
     if auth_handler is not None and services.settings.auth is None:
         services = replace(services, settings=services.settings.model_copy(update={"auth": True}))
     settings = services.settings
