@@ -166,7 +166,7 @@ class Guard:
         return given.lower() in self._origins or ("*" in self._origins and (self._auth or is_open))
 
     def _refuse_origin(self, given: str, host: str) -> NoReturn:
-        if self._trusts_scheme and given.lower().partition("://")[2] == host.lower():
+        if self._trusts_scheme and given.lower() == f"https://{host.lower()}":
             raise Forbidden(
                 f"Origin {given!r} is this server's but for the scheme. Let the proxy send X-Forwarded-Proto, or start"
                 f" the server with OPENCODE_PUBLIC_URL={given}"

@@ -5,6 +5,7 @@ import atexit
 import inspect
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,8 @@ def ask(handler: AuthHandler, token: str) -> Any:
         if inspect.isawaitable(answer):
             answer = _LOOP.wait_for(answer)
     except Exception:  # it is another's code; a request that it fails on is not let in
-        log.exception("the custom auth handler failed; the request was refused")
+        trace = traceback.format_exc().replace(token, "***")
+        log.error("the custom auth handler failed; the request was refused\n%s", trace)  # noqa: TRY400 - without the token
         return None
     if inspect.iscoroutine(answer):  # of an async handler that did not await: truthy, and no answer
         answer.close()

@@ -60,7 +60,9 @@ class Authenticator:
         self._lock = threading.Lock()
 
     def caller(self, shown: Shown) -> Caller:
-        """Who it is. With authentication off everyone is the local owner. Of several credentials the first counts.
+        """Who it is. With authentication off everyone is the local owner.
+
+        Of a bearer token, a ticket and a cookie the first that is there counts, right or wrong.
 
         Raises:
             Unauthorized: nothing is shown, or nothing that is right.
@@ -68,9 +70,9 @@ class Authenticator:
         """
         if not self.is_on:
             return Caller(LOCAL_OWNER, frozenset(SCOPES))
-        if shown.authorization is not None:
-            scheme, _, token = shown.authorization.partition(" ")
-            found = self.by_token(token.strip()) if scheme.lower() == "bearer" else None
+        scheme, _, token = (shown.authorization or "").partition(" ")
+        if scheme.lower() == "bearer":  # another scheme is for a proxy before us
+            found = self.by_token(token.strip())
         elif shown.ticket is not None:
             found = self._by_ticket(shown.ticket, shown)
         elif shown.cookies:
@@ -141,11 +143,11 @@ class Authenticator:
         return self.credentials.code() if alone else None
 
     def by_code(self, code: str) -> Caller | None:
-        """Who is signed in by the printed link's code, which is used up by it: the first token's owner."""
+        """Who is signed in by the printed link's code, which is used up by it: as the token that may do most."""
         if not self._tokens or not self.credentials.spend_code(code):
             return None
-        first = self._tokens[0]
-        return Caller(first.owner, first.scopes, self.credentials.token_mark(first.secret))
+        most = max(self._tokens, key=lambda token: len(token.scopes))
+        return Caller(most.owner, most.scopes, self.credentials.token_mark(most.secret))
 
 
 def refusal(message: str) -> Unauthorized:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.security.door import ANNA, LEAST, TOKENS, Way, ways
 from tests.server.talk import create, refused
 
-EXAMPLES = 20
+EXAMPLES = 15
 #: The same examples in every run of CI: what fails there fails here.
 SETTINGS = settings(
     max_examples=EXAMPLES,

@@ -88,6 +88,7 @@ def test_a_coroutine_or_a_failure_lets_nobody_in_and_says_why_in_the_log_only(ma
         error = refused(asked(make_app, handler, "bad-token-1"), 401, "UNAUTHORIZED")
 
     assert "hunter2" not in str(error)
+    assert "bad-token-1" not in caplog.text + str(error)
     assert (handler is slow_no) == ("auth handler" not in caplog.text)
     if handler is failing:
         assert "database of tokens is away" in caplog.text

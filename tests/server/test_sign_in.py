@@ -211,6 +211,15 @@ def test_a_ticket_for_what_is_no_get_of_ours_is_refused(client, path):
     refused(client.post("/api/ticket", json={"path": path}, headers=bearer(ANNA)), 400, "INVALID_REQUEST", "path")
 
 
+def test_a_proxys_own_sign_in_before_us_stands_in_nobodys_way(client):
+    basic = {"Host": HOST, "Authorization": "Basic YTpi"}
+    shown = {**basic, "Cookie": signed_in(client)}
+
+    assert client.get("/tui/state", headers=shown).status_code == 200
+    assert opened(client, "/tui/state", ticket_for(client, "/tui/state"), **basic).status_code == 200
+    refused(client.get("/tui/state", headers=basic), 401, "UNAUTHORIZED", "Bearer")
+
+
 def test_a_right_header_goes_before_a_ticket_and_a_wrong_one_is_not_made_good_by_it(client):
     path = f"/api/session/{create(client, bearer(ANNA))}/message"
     ticket = ticket_for(client, path)
@@ -480,6 +489,14 @@ def test_the_printed_code_is_good_for_ten_minutes(make_app, clock):
 @pytest.mark.parametrize("code", ["x", "a.b.c", "é", "x" * 200, "\x00", ANNA])
 def test_what_is_no_code_signs_nobody_in(client, code):
     refused(by_code(client, code), 401, "UNAUTHORIZED")
+
+
+def test_the_link_signs_in_with_the_most_that_a_token_may(make_app):
+    app = make_app(auth_tokens=("anna:read:eyes", "anna:all-of-it"))
+
+    answer = by_code(app.test_client(), code_of(app))
+
+    assert answer.json == {"owner": "anna", "scopes": ["approve", "read", "write"]}
 
 
 def test_of_several_owners_no_link_can_sign_in(app):
