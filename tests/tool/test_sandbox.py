@@ -255,6 +255,16 @@ def test_root_may_unpack_and_work_on_files_of_others(desk):
     assert desk.works("bash", command=command) == "apple\n65534\n"
 
 
+@pytest.mark.skipif(not AS_ROOT, reason="only root may become another")
+def test_root_may_run_a_program_as_another_user(desk):
+    desk.directory.chmod(0o755)
+    become = (
+        "import os; os.setgid(65534); os.setuid(65534); os.chdir(os.getcwd()); print(os.stat('/etc/passwd').st_uid)"
+    )
+
+    assert desk.works("bash", command=f'/usr/bin/env python3 -c "{become}" && ls -d /etc /sys > /dev/null') == "0\n"
+
+
 def test_grep_finds_the_same_as_without_it(tmp_path):
     desk = boxed(tmp_path / "work")
     desk.put("a.txt", "apple\n")
