@@ -51,7 +51,8 @@ def choose_sandbox(
     Raises:
         SettingsError: one is required, and there is none or it would show the server's data.
     """
-    inside = [path for path in directories.private if any(map(path.is_relative_to, directories.roots))]
+    own = [path for path in directories.private if path != Path("/proc")]  # of which a sandbox makes its own
+    inside = [path for path in own if any(map(path.is_relative_to, directories.roots))]
     if inside and settings.sandbox == "require":
         raise SettingsError(
             f"OPENCODE_SANDBOX=require, and {inside[0]} lies in a directory that sessions may use, where commands could"

@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from scripts import system_packages
 from scripts.progress import Steps, Ticker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,6 +212,15 @@ def prepare(environment: Environment, kind: str) -> None:
     steps.end("installed")
 
 
+def add_system_packages() -> None:
+    """Install what only tests use; where that fails they skip and say so."""
+    packages = system_packages.missing()
+    if packages:
+        steps = Steps(1)
+        steps.begin(f"installing {', '.join(packages)} by apt, for tests")
+        steps.end("installed" if system_packages.install(packages) else "not installed; the tests that need it skip")
+
+
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in REQUIREMENTS:
         print("usage: python -m scripts.environment run|dev", file=sys.stderr)
@@ -218,6 +228,8 @@ def main(arguments: list[str]) -> int:
     try:
         with alone(ROOT):
             prepare(Environment(ROOT), arguments[0])
+            if arguments[0] == "dev":
+                add_system_packages()
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

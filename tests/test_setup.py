@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import check, environment, progress, run
+from scripts import check, environment, progress, run, system_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 FIND_PYTHON = ROOT / "scripts" / "find_python.sh"
@@ -383,3 +383,37 @@ def test_a_second_run_beside_the_first_gets_a_copy_of_its_own(tmp_path: Path):
     claimed = [run.claim(tmp_path), run.claim(tmp_path)]
 
     assert [path.name for path in claimed] == ["calculator", "calculator-2"]
+
+
+@pytest.mark.parametrize(("user", "programs", "wanted"), [
+    (0, ["apt-get"], ["bubblewrap"]),
+    (0, ["apt-get", "bwrap"], []),
+    (0, [], []),
+    (1000, ["apt-get"], []),
+])  # fmt: skip
+def test_the_systems_packages_are_installed_where_they_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, programs: list[str], wanted: list[str]
+):
+    for name in programs:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+
+    assert system_packages.missing() == wanted
+
+
+@pytest.mark.parametrize(("apt", "installed", "asked"), [
+    ("exit 0", True, ["install"]),
+    ('[ "$1" = update ] && touch "$0.updated"; [ -e "$0.updated" ]', True, ["install", "update", "install"]),
+    ("exit 100", False, ["install", "update"]),
+])  # fmt: skip
+def test_apt_is_asked_again_with_fresh_lists_and_its_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apt: str, installed: bool, asked: list[str]
+):
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$1" >> "$0.asked"\n{apt}\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+
+    assert system_packages.install(["bubblewrap"]) is installed
+    assert (tmp_path / "apt-get.asked").read_text().split() == asked

@@ -92,6 +92,8 @@ class Sandbox:
             *([] if network else ["--unshare-net"]),
             *(("--tmpfs", str(self.home)) if self.home else ()),
             *(word for path in shown for word in ("--ro-bind-try", str(path), str(path))),
+            # Named, or bubblewrap makes them for its own user alone: a command of root's may become another.
+            *(word for path in reversed(directory.parents) for word in ("--dir", str(path))),
             *(bind, str(directory), str(directory)),
             *_masks(self.private, [*shown, directory]),
             *("--chdir", str(directory), "--", "/bin/sh", "-c", _CHECKED, "sh", identity),
@@ -191,6 +193,7 @@ def _system() -> Iterable[str]:
             yield from ("--symlink", str(path.readlink()), name)
         elif path.is_dir():
             yield from ("--ro-bind", name, name)
+    yield from ("--dir", "/etc", "--dir", "/sys")
     for path in sorted({path for pattern in _ETC for path in Path("/etc").glob(pattern)}):
         yield from ("--ro-bind-try", str(path), str(path))
     yield from ("--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp", "--tmpfs", "/run")  # noqa: S108 - its own

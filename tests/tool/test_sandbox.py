@@ -255,6 +255,16 @@ def test_root_may_unpack_and_work_on_files_of_others(desk):
     assert desk.works("bash", command=command) == "apple\n65534\n"
 
 
+@pytest.mark.skipif(not AS_ROOT, reason="only root may become another")
+def test_root_may_run_a_program_as_another_user(desk):
+    desk.directory.chmod(0o755)
+    become = (
+        "import os; os.setgid(65534); os.setuid(65534); os.chdir(os.getcwd()); print(os.stat('/etc/passwd').st_uid)"
+    )
+
+    assert desk.works("bash", command=f'/usr/bin/env python3 -c "{become}" && ls -d /etc /sys > /dev/null') == "0\n"
+
+
 def test_grep_finds_the_same_as_without_it(tmp_path):
     desk = boxed(tmp_path / "work")
     desk.put("a.txt", "apple\n")
@@ -276,10 +286,11 @@ while os.getppid() == int(sys.argv[1]):
 
 
 def test_grep_does_not_follow_a_symlink_that_is_put_in_its_way(desk, tmp_path):
-    # Given a deep tree, where `rg` looks by path, and a process that swaps its top for a symlink to the outside
+    # Given many files, which `rg` opens by path, and a process that swaps their folder for a symlink to the outside
     (tmp_path / "outside" / "deep").mkdir(parents=True)
-    (tmp_path / "outside" / "deep" / "b.txt").write_text(f"{SECRET}\n")
-    desk.put("sub/deep/b.txt", "apple\n")
+    for number in range(1000):
+        (tmp_path / "outside" / "deep" / f"{number}.txt").write_text(f"{SECRET}\n")
+        desk.put(f"sub/deep/{number}.txt", "pear\n")
     (desk.directory / "link").symlink_to(tmp_path / "outside")
     command = [sys.executable, "-c", SWAPPER, str(os.getpid())]
     with subprocess.Popen(command, cwd=desk.directory, stdout=subprocess.PIPE) as swapper:
@@ -370,6 +381,21 @@ def test_everything_ends_with_a_killed_server(tmp_path, length):  # noqa: F811 -
     with subprocess.Popen(arguments, cwd=Path(__file__).parents[2]) as server:
         try:
             until(lambda: len(sleeps(length)) == 3)
+        finally:
+            server.kill()
+
+    until(lambda: not marked(length))
+
+
+def test_everything_ends_though_server_and_supervisor_are_killed_at_once(tmp_path, length):  # noqa: F811 - the fixture
+    arguments = [sys.executable, "-c", SERVER, str(tmp_path / "work"), f"setsid sleep {length} & sleep {length}"]
+    with subprocess.Popen(arguments, cwd=Path(__file__).parents[2]) as server:
+        try:
+            (pid, *_) = until(lambda: len(sleeps(length)) == 2 and sleeps(length))
+            while parent_of(pid) != server.pid:
+                pid = parent_of(pid)
+            os.kill(server.pid, signal.SIGSTOP)
+            os.kill(pid, signal.SIGKILL)
         finally:
             server.kill()
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -355,6 +356,33 @@ def test_the_supervisor_holds_nothing_of_the_servers(desk, length, monkeypatch):
     assert "/secret" not in content
     assert content.count(" -> ") <= 5  # its three streams and its bell
     assert content.splitlines()[-1].strip() == f"{sys.executable} -I -S {supervisor.__file__}"
+
+
+# --- what a command may not ---
+
+
+def effective(status):
+    return int(re.search(r"^CapEff:\s*(\w+)", status, re.MULTILINE)[1], 16)
+
+
+def test_a_command_has_no_capability_beyond_those_of_a_containers_root(desk):
+    own = effective(Path("/proc/self/status").read_text())
+    status = desk.works("bash", command="cat /proc/self/status; cat /proc/$PPID/status")
+    command, watching = status.split("Name:")[1:]
+
+    usual = sum(1 << number for number in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+    assert effective(command) == effective(watching) == own & usual
+
+
+def test_a_command_of_root_cannot_look_into_processes_that_may_more(desk):
+    ptrace = 1 << 19
+    if not effective(Path("/proc/self/status").read_text()) & ptrace:
+        pytest.skip("this process may no more than a command")
+
+    content = desk.works("bash", command=f"cd /proc/{os.getpid()}; cat environ maps auxv 2>&1; ls -l fd/0 2>&1; id -u")
+
+    assert content.count("ermission denied") == 4
+    assert "libc" not in content
 
 
 # --- the supervisor is attacked ---
