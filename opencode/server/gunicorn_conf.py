@@ -113,7 +113,7 @@ def child_exit(_server: Any, worker: Any) -> None:
     if environment().get("PROMETHEUS_MULTIPROC_DIR"):
         from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - with several workers only
 
-        mark_process_dead(worker.pid)
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # prometheus_client has no types there
 
 
 def _watch(worker: Any, services: Any) -> None:
