@@ -119,6 +119,11 @@ class Span:
             span.end()
 
 
+def is_on() -> bool:
+    """Whether spans go anywhere: what is only said in them need not be put together otherwise."""
+    return _Tracing.tracer is not None
+
+
 def begin(name: str, attributes: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Span:
     """Begin a span, within the current one; with `headers`, within that of the caller (`traceparent`)."""
     if _Tracing.tracer is None:

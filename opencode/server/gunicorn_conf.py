@@ -113,6 +113,14 @@ def post_worker_init(worker: Any) -> None:
     worker.stop_watch.start()
 
 
+def child_exit(_server: Any, worker: Any) -> None:
+    """In the master, when a worker has ended: where `/metrics` is shared, its gauges end with it."""
+    if environment().get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - with several workers only
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call] # prometheus_client has no types there
+
+
 def _watch(worker: Any, services: Any) -> None:
     """SIGTERM has no hook of its own, and `worker_exit` comes too late for open streams."""
     pause = threading.Event()

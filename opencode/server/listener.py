@@ -19,7 +19,7 @@ from opencode.server.gunicorn_conf import has_ipv6_loopback
 
 log = logging.getLogger(__name__)
 
-#: Connections at a time; beyond, one is closed at once. Each is a thread, or a greenlet.
+#: Connections at a time on one socket. Each is a thread, or a greenlet.
 CONNECTIONS = 1000
 _BACKLOG = 1024
 #: A client that sends nothing, or takes nothing, for this long is cut.
@@ -85,14 +85,17 @@ def _busy(host: str, port: int, exc: OSError) -> str:
     )
 
 
-def listen(app: Flask, sockets: Sequence[socket.socket]) -> Listener:
-    """Serve `app` on these sockets from now on, in greenlets where the process is patched for them, else in threads."""
+def listen(app: Flask, sockets: Sequence[socket.socket], *, connections: int = CONNECTIONS) -> Listener:
+    """Serve `app` on these sockets from now on, in greenlets where the process is patched for them, else in threads.
+
+    Of more than `connections` at a time, threads close what is too many; greenlets let it wait.
+    """
     if "gevent" in sys.modules:
         from gevent.monkey import is_module_patched  # noqa: PLC0415 - only where the host uses gevent
 
         if is_module_patched("socket"):
-            return _Greenlets(app, sockets)
-    return _Threads(app, sockets)
+            return _Greenlets(app, sockets, connections)
+    return _Threads(app, sockets, connections)
 
 
 class _Handler(WSGIRequestHandler):
@@ -128,10 +131,11 @@ class _Server(ThreadedWSGIServer):
 
     daemon_threads = True
 
-    def __init__(self, app: Flask, sock: socket.socket) -> None:
+    def __init__(self, app: Flask, sock: socket.socket, most: int) -> None:
         host, port = sock.getsockname()[:2]
         super().__init__(host, port, app, _Handler, fd=sock.fileno())
         sock.close()  # Werkzeug took a duplicate
+        self._most = most
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._lock = threading.Lock()
 
@@ -140,11 +144,11 @@ class _Server(ThreadedWSGIServer):
             target=self.process_request_thread, args=(request, client_address), name="http-connection", daemon=True
         )
         with self._lock:
-            full = len(self._connections) >= CONNECTIONS
+            full = len(self._connections) >= self._most
             if not full:
                 self._connections[thread] = request
         if full:
-            log.warning("%d connections are open; one more was closed", CONNECTIONS)
+            log.warning("%d connections are open; one more was closed", self._most)
             self.shutdown_request(request)
         else:
             thread.start()
@@ -172,8 +176,8 @@ class _Server(ThreadedWSGIServer):
 
 
 class _Threads:
-    def __init__(self, app: Flask, sockets: Sequence[socket.socket]) -> None:
-        self._servers = [_Server(app, sock) for sock in sockets]
+    def __init__(self, app: Flask, sockets: Sequence[socket.socket], connections: int) -> None:
+        self._servers = [_Server(app, sock, connections) for sock in sockets]
         self._loops = [
             threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="http-listener", daemon=True)
             for server in self._servers
@@ -194,11 +198,21 @@ class _Threads:
 
 
 class _Greenlets:
-    def __init__(self, app: Flask, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, app: Flask, sockets: Sequence[socket.socket], connections: int) -> None:
         from gevent.pool import Pool  # noqa: PLC0415 - only where the host uses gevent
         from gevent.pywsgi import WSGIHandler, WSGIServer  # noqa: PLC0415 - as above
 
+        self._open = reading = set[socket.socket]()
+
         class Handler(WSGIHandler):  # type: ignore[misc] # gevent has no types
+            def handle(self) -> None:
+                sock = self.socket  # pywsgi forgets it
+                reading.add(sock)
+                try:
+                    super().handle()
+                finally:
+                    reading.discard(sock)
+
             def get_environ(self) -> dict[str, Any]:
                 # Where the stall limit of streams finds the connection.
                 return {**super().get_environ(), "werkzeug.socket": self.socket}
@@ -215,7 +229,7 @@ class _Greenlets:
                 self.response_headers.append((b"Connection", b"close"))
                 self.close_connection = True
 
-        self._pool = Pool(CONNECTIONS)
+        self._pool = Pool(connections)
         self._servers = [
             WSGIServer(sock, app, log=None, error_log=log, spawn=self._pool, handler_class=Handler) for sock in sockets
         ]
@@ -227,6 +241,9 @@ class _Greenlets:
             server.close()
 
     def end(self, timeout_s: float) -> None:
+        for sock in list(self._open):
+            with suppress(OSError):  # it has ended meanwhile
+                sock.shutdown(socket.SHUT_RD)
         self._pool.join(timeout=timeout_s)
         self._pool.kill()
         for server in self._servers:

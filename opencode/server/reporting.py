@@ -21,6 +21,8 @@ log = logging.getLogger("opencode.access")
 
 #: Of an address, what lets its bearer in.
 _SECRETS = re.compile(r"(?<=[?&])(ticket|token|code)=[^&#]*", re.IGNORECASE)
+_NO_SPAN = telemetry.Span(None)
+_IDS = {"session_id", "turn_id"}
 _FAULT = 500
 _LIMITED = 429
 
@@ -54,14 +56,11 @@ def register(app: Flask, services: Services, listeners: Listeners, metrics: Metr
 
     @app.before_request
     def begin() -> None:
-        method = request.method
-        route = request.url_rule.rule if request.url_rule is not None else "unmatched"
-        about = {"http.request.method": method, "http.route": route, "request_id": g.request_id}
-        g.span = telemetry.begin(f"{method} {route}", about, headers=dict(request.headers))
+        g.span = _begin_span() if telemetry.is_on() else _NO_SPAN
 
     @app.after_request
     def report(response: Response) -> Response:
-        about = _report(response)
+        about = _report(response, with_url=listeners.listened_to("request"))
         span: telemetry.Span = g.span
         tally: Tally | None = g.get("tally")
         if tally is None or not response.is_streamed:
@@ -80,21 +79,30 @@ def register(app: Flask, services: Services, listeners: Listeners, metrics: Metr
         return response
 
 
-def _report(response: Response) -> _Report:
-    ids = {
-        name: str(value) for name, value in (request.view_args or {}).items() if name in {"session_id", "turn_id"}
-    } | ({"turn_id": g.turn_id} if "turn_id" in g else {})
+def _begin_span() -> telemetry.Span:
+    about = {"http.request.method": request.method, "http.route": _route(), "request_id": g.request_id}
+    return telemetry.begin(f"{request.method} {_route()}", about, headers=dict(request.headers))
+
+
+def _route() -> str:
+    return request.url_rule.rule if request.url_rule is not None else "unmatched"
+
+
+def _report(response: Response, *, with_url: bool) -> _Report:
+    ids = {name: quote(value) for name, value in (request.view_args or {}).items() if name in _IDS}
+    if "turn_id" in g:
+        ids["turn_id"] = g.turn_id
     return _Report(
         started=g.started,
         method=request.method,
         # Quoted again: a line break in a path must not begin a line of its own.
         path=quote(request.path),
-        url=_SECRETS.sub(r"\1=…", request.url),
-        route=request.url_rule.rule if request.url_rule is not None else "unmatched",
+        url=_SECRETS.sub(r"\1=…", request.url) if with_url else "",  # it costs as much as all the rest
+        route=_route(),
         status=response.status_code,
         request_id=g.request_id,
         owner=g.caller.owner if "caller" in g else "anonymous",
-        ids={name: quote(value) for name, value in ids.items()},
+        ids=ids,
     )
 
 

@@ -62,6 +62,7 @@ class Server:
         self._app: App | None = None
         self._listener: Listener | None = None
         self._port: int | None = None
+        self._token: str | None = None
 
     @property
     def app(self) -> App:
@@ -88,6 +89,7 @@ class Server:
             services.stop(0.0)
             raise
         app.middleware = self._middleware
+        self._token = app.config["NEW_TOKEN"]
         return app
 
     def use(self, middleware: Middleware) -> Middleware:
@@ -124,9 +126,8 @@ class Server:
 
     @property
     def token(self) -> str | None:
-        """The token that was made because none is configured; None where there are others, or none is needed."""
-        token: str | None = self.app.config["NEW_TOKEN"]
-        return token
+        """The token that was made for `app` because none is configured; None where none was made."""
+        return self._token
 
     @property
     def port(self) -> int:

@@ -18,8 +18,12 @@ log = logging.getLogger(__name__)
 #: The first pause after a failure; doubled with each, up to the longest, with chance in it.
 _PAUSE_S = 5.0
 _LONGEST_PAUSE_S = 6 * 3600.0
+#: And of a receiver: what is new for it finds out sooner whether it is back.
+_LONGEST_REST_S = 300.0
 _ATTEMPTS = 16
 _AGE_S = 3 * 24 * 3600.0
+#: How long a stop waits for the thread.
+_CLOSE_S = 5.0
 #: Without a ring it looks this often, and after a failure of the store.
 _LOOK_S = 60.0
 _TOLD: dict[type, tuple[str, str]] = {EndTurn: ("turn_done", "done"), AskPermission: ("permission_request",) * 2}
@@ -65,6 +69,7 @@ class Outbox:
         self._age_s = age_s
         self._bell = threading.Event()
         self._closed = False
+        self._left = False
         #: When a receiver that failed is asked again: what waits for it holds up nobody else.
         self._resting: dict[str, float] = {}
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -80,7 +85,9 @@ class Outbox:
         self._closed = True
         self._bell.set()
         self._post.cut()
-        self._thread.join()
+        # A name that is being looked up cannot be cut off. What comes of it is left: the store is closed by then.
+        self._thread.join(_CLOSE_S)
+        self._left = self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._closed:
@@ -114,7 +121,8 @@ class Outbox:
         except WebhookFailed as failure:
             if not self._closed:  # then it was cut off: no fault of the receiver
                 self._failed(webhook, failure)
-        else:
+            return
+        if not self._left:
             self._store.remove_webhook(webhook.id)
 
     def _failed(self, webhook: Webhook, failure: WebhookFailed) -> None:
@@ -126,4 +134,4 @@ class Outbox:
         pause_s = min(_LONGEST_PAUSE_S, self._pause_s * 2 ** (attempts - 1)) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
         log.warning("webhook %s, attempt %d: %s; again in %.1f s", webhook.id, attempts, failure, pause_s)
         self._store.postpone_webhook(webhook.id, now + pause_s)
-        self._resting[webhook.url] = now + pause_s
+        self._resting[webhook.url] = now + min(pause_s, _LONGEST_REST_S)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from opencode.errors import ProviderError
 from opencode.provider.port import Text, Usage
 from opencode.provider.scripted import Fail
+from opencode.server import gunicorn_conf
 from opencode.server.metrics import CONTENT_TYPE
 from tests.live.server import ROOT, until
 from tests.server.talk import create, follow, refused, turn
@@ -117,17 +119,22 @@ metrics = Metrics(os.environ)
 metrics.request("GET", "/health", 200, 0.01)
 metrics.stream_opened("GET", "/x")
 print(metrics.text().decode())
+print("# pid", os.getpid())
 """
 
 
-def test_several_workers_show_their_sum(tmp_path):
+def test_several_workers_show_their_sum_and_one_that_ended_leaves_no_open_streams(tmp_path, monkeypatch):
     environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for expected in (1, 2):
         done = subprocess.run(
             [sys.executable, "-c", WORKER], env=environ, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert samples(done.stdout)["opencode_requests_total", "GET", "/health", "200"] == expected
+        found = samples(done.stdout)
+        assert found["opencode_requests_total", "GET", "/health", "200"] == expected
+        assert found["opencode_open_streams",] == 1
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+        gunicorn_conf.child_exit(None, SimpleNamespace(pid=int(done.stdout.rpartition("# pid")[2])))
 
 
 @pytest.mark.parametrize("pieces", [10, 1000])

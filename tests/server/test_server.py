@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from opencode import Server
 from opencode.errors import SettingsError, StoreError, Unavailable
 from opencode.server import options
 from opencode.server.gunicorn_conf import has_ipv6_loopback
+from opencode.server.listener import bind, listen
 from tests.live.client import Client
 from tests.live.server import ROOT, until
 from tests.server.library import gate, server
 from tests.sse import check_turn
+
+UNDER_GEVENT = "OPENCODE_TEST_GEVENT" in os.environ
 
 
 def test_it_serves_from_start_to_stop(tmp_path):
@@ -123,6 +127,15 @@ def test_stop_gives_running_turns_their_time(tmp_path):
     assert seen[-1].data["status"] == "completed"
 
 
+def test_a_connection_that_says_nothing_does_not_hold_up_the_stop(tmp_path):
+    with server(tmp_path) as own, socket.create_connection(("127.0.0.1", own.port), timeout=60) as idle:
+        assert Client(own).call("GET", "/health").status == 200
+        begun = time.monotonic()
+        own.stop()
+        assert time.monotonic() - begun < 30  # of the minute that a silent client is given
+        assert idle.recv(1) == b""
+
+
 def _refuses(port):
     with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
         return False
@@ -159,6 +172,22 @@ def test_what_cannot_be_read_is_refused_in_the_same_envelope(tmp_path, sent):
             answer = reader.read()
     assert b'{"error":{"code":"INVALID_REQUEST"' in answer
     assert b"Werkzeug" not in answer
+
+
+@pytest.mark.skipif(UNDER_GEVENT, reason="there it waits")
+def test_one_connection_too_many_is_closed_and_the_others_go_on(app):
+    (sock,) = bind("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    listener = listen(app, [sock], connections=1)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as first:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as second:
+                assert second.recv(1) == b""
+            first.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert first.recv(12) == b"HTTP/1.1 200"
+    finally:
+        listener.close()
+        listener.end(30)
 
 
 def test_auth_without_tokens_makes_one_and_says_it_once(tmp_path, capsys):

@@ -7,7 +7,7 @@ import socket
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -42,6 +42,15 @@ def store(tmp_path):
     own = open_store(None, tmp_path / "data")
     yield own
     own.close()
+
+
+@contextmanager
+def delivering(store, post, **options):
+    outbox = Outbox(store, post, **options)
+    try:
+        yield
+    finally:
+        outbox.close()
 
 
 def poster(*receivers):
@@ -131,11 +140,8 @@ def test_what_did_not_arrive_before_a_stop_arrives_after_the_next_start(make_app
 def test_a_receiver_that_fails_twice_gets_it_once_with_the_same_id(store):
     with Receiver(500, 503) as receiver:
         put(store, stored_session(store), receiver)
-        outbox = Outbox(store, poster(receiver), pause_s=0.01)
-        try:
+        with delivering(store, poster(receiver), pause_s=0.01):
             until(lambda: store.next_webhook() is None, 30, "the outbox to be empty")
-        finally:
-            outbox.close()
 
     assert len(receiver.requests) == 3
     assert len({headers["webhook-id"] for _, headers, _ in receiver.requests}) == 1
@@ -148,25 +154,32 @@ def test_a_receiver_that_is_down_for_a_while_holds_up_nobody_else(store):
         down.stop()
         for _ in range(3):
             put(store, session, down, up)
-        outbox = Outbox(store, poster(down, up), pause_s=0.2)
-        try:
+        with delivering(store, poster(down, up), pause_s=0.2):
             until(lambda: len(up.requests) == 3, 30, "the one that is up")
             assert down.requests == []
             down.start()
             until(lambda: len(down.requests) == 3, 60, "the one that was down")
-        finally:
-            outbox.close()
         assert store.next_webhook() is None
+
+
+def test_while_a_receiver_rests_nothing_else_is_tried_on_it(store, tmp_path):
+    with Receiver() as down, Receiver() as up:
+        session = stored_session(store)
+        down.stop()
+        for _ in range(3):
+            put(store, session, down, up)
+        with delivering(store, poster(down, up), pause_s=600.0):
+            until(lambda: len(up.requests) == 3, 30, "the one that is up")
+
+    with closing(sqlite3.connect(tmp_path / "data" / "store.sqlite3")) as connection:
+        assert connection.execute("SELECT attempts FROM webhooks ORDER BY id").fetchall() == [(1,), (0,), (0,)]
 
 
 def test_pauses_grow_and_at_last_it_is_given_up(store, caplog):
     with Receiver(*[500] * 20) as receiver:
         put(store, stored_session(store), receiver)
-        outbox = Outbox(store, poster(receiver), pause_s=0.01, attempts=5)
-        try:
+        with delivering(store, poster(receiver), pause_s=0.01, attempts=5):
             until(lambda: store.next_webhook() is None, 60, "the outbox to be empty")
-        finally:
-            outbox.close()
 
     assert len(receiver.requests) == 5
     said = [float(own) for own in re.findall(r"again in ([\d.]+) s", caplog.text)]
@@ -178,11 +191,8 @@ def test_pauses_grow_and_at_last_it_is_given_up(store, caplog):
 def test_one_that_is_too_old_is_given_up(store):
     with Receiver(500) as receiver:
         put(store, stored_session(store), receiver)
-        outbox = Outbox(store, poster(receiver), pause_s=60.0, age_s=0.0)
-        try:
+        with delivering(store, poster(receiver), pause_s=60.0, age_s=0.0):
             until(lambda: store.next_webhook() is None, 30, "the outbox to be empty")
-        finally:
-            outbox.close()
 
 
 def test_closing_cuts_off_a_post_and_keeps_it(store):
