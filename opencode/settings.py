@@ -21,6 +21,8 @@ from opencode.errors import SettingsError
 _ON = {"on", "true", "yes", "1"}
 _OFF = {"off", "false", "no", "0"}
 _CONFIG_FILE = "opencode.toml"
+#: Variables of commands that talk to a server; to the server itself they mean nothing.
+OF_CLIENTS = frozenset({"OPENCODE_TOKEN"})
 #: What `opencode.toml` in the served directory may not set: the agent itself can write that file.
 NOT_FROM_PROJECT = frozenset(
     {
@@ -244,7 +246,7 @@ def load(environ: Mapping[str, str], *, directory: Path | None = None) -> tuple[
         if variable_name in known and text != "":
             values[known[variable_name]] = text
             sources[known[variable_name]] = variable_name
-        elif variable_name.startswith("OPENCODE_") and variable_name not in known:
+        elif variable_name.startswith("OPENCODE_") and variable_name not in {*known, *OF_CLIENTS}:
             warnings.append(f"{variable_name} is not a setting of this version; it has no effect.")
     try:
         return Settings(**values), warnings

@@ -11,7 +11,7 @@ from flask import Flask
 
 from opencode.errors import ApiError
 from opencode.session.events import EVENTS, Event, TurnEvent
-from opencode.settings import Settings, variable
+from opencode.settings import OF_CLIENTS, Settings, variable
 from scripts import settings_table
 from tests.live.server import Server
 from tests.sse import Parser
@@ -55,7 +55,7 @@ def test_the_settings_page_is_made_from_the_fields():
 
 
 def test_every_setting_that_the_docs_name_exists():
-    known = {variable(field) for field in Settings.model_fields.values()}
+    known = {variable(field) for field in Settings.model_fields.values()} | OF_CLIENTS
     named = {
         (page.name, name)
         for page in PAGES
