@@ -2,6 +2,7 @@
 
 import time
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -147,7 +148,7 @@ class AttachApp(App[str]):
         self._redraw()
 
     async def _follow_session(self, session_id: str) -> None:
-        path = f"/api/session/{session_id}"
+        path = f"/api/session/{quote(session_id, safe='')}"
         try:
             state = await self._connection.call("GET", "/tui/state", query=self._query)
             asked = state["permissions"] if state["session_id"] == session_id else []

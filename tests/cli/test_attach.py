@@ -53,6 +53,13 @@ def test_help_names_the_variable_and_no_flag_takes_a_token(opencode):
     assert "--token" not in said
 
 
+@pytest.mark.parametrize("token", ["tök", "a\nb", "a\x1bb"])
+def test_a_token_that_can_be_none_is_refused_without_being_shown(opencode, token):
+    said = refused(opencode("attach", f"http://127.0.0.1:{free_port()}", OPENCODE_TOKEN=token))
+    assert "printable ASCII" in said
+    assert token not in said
+
+
 @pytest.mark.live
 def test_a_token_is_asked_for_or_refused(opencode, tmp_path):
     with Server.serve(tmp_path / "server", "--auth", OPENCODE_AUTH_TOKENS="right-1") as server:
