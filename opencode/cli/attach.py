@@ -37,9 +37,7 @@ def attach(url: str, *, auth: bool, name: str, session_id: str | None) -> None:
         url = checked_url(url)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
-    token = None if auth else os.environ.get("OPENCODE_TOKEN") or None
-    if auth:
-        token = _ask_for_token()
+    token = _ask_for_token() if auth else _checked_token(os.environ.get("OPENCODE_TOKEN", ""))
     state = asyncio.run(_look(url, token, name))
     if state == "token":
         token = _ask_for_token()
@@ -52,10 +50,17 @@ def attach(url: str, *, auth: bool, name: str, session_id: str | None) -> None:
     _run(url, token, name, session_id)
 
 
-def _ask_for_token() -> str:
+def _checked_token(given: str) -> str | None:
+    token = given.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise click.ClickException("A token consists of printable ASCII characters; this one does not.")
+    return token or None
+
+
+def _ask_for_token() -> str | None:
     if not sys.stdin.isatty():
         raise click.ClickException("The server asks for a token. Set OPENCODE_TOKEN, or attach from a terminal.")
-    return str(click.prompt("Token", hide_input=True))
+    return _checked_token(click.prompt("Token", hide_input=True))
 
 
 async def _look(url: str, token: str | None, name: str) -> str:

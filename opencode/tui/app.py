@@ -2,6 +2,7 @@
 
 import time
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -60,19 +61,24 @@ class AttachApp(App[str]):
         self.session_id: str | None = None
         self._links: dict[str, Link] = {"screen": Link("connecting")}
         self._keyboard = Keyboard(self._send, self._may_merge)
-        self._noticed: tuple[str, float] = ("", 0.0)
+        self.last_notice = ""
+        self._noticed_at = 0.0
+
+        # Kept by hand, since a list over the screen hides them from queries.
+        self._prompt = PromptLine(_HINT)
+        self._transcript = Transcript()
+        self._view = SessionView(self._transcript, self._redraw)
+        self._title_line, self._model_line, self._link_line, self._figures_line, self._question = (
+            Static("", id=own, markup=False) for own in ("name", "model", "link", "figures", "question")
+        )
+        self._asked = VerticalScroll(self._question, id="asked", can_focus=False)
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="title"):
-            yield Static("", id="name", markup=False)
-            yield Static("", id="model", markup=False)
-        yield Transcript()
-        with VerticalScroll(id="asked", can_focus=False):
-            yield Static("", id="question", markup=False)
-        yield PromptLine()
-        with Horizontal(id="status"):
-            yield Static("", id="link", markup=False)
-            yield Static("", id="figures", markup=False)
+        yield Horizontal(self._title_line, self._model_line, id="title")
+        yield self._transcript
+        yield self._asked
+        yield self._prompt
+        yield Horizontal(self._link_line, self._figures_line, id="status")
         yield Footer()
 
     @property
@@ -81,11 +87,7 @@ class AttachApp(App[str]):
         return self._view.figures
 
     async def on_mount(self) -> None:
-        self._prompt = self.query_one(PromptLine)
-        self._prompt.hint = _HINT
         self._prompt.focus()
-        self._transcript = self.query_one(Transcript)
-        self._view = SessionView(self._transcript, self._redraw)
         await self._transcript.add(_WELCOME, "note")
         self._redraw()
         self.set_interval(_OFTEN, self._redraw)
@@ -146,7 +148,7 @@ class AttachApp(App[str]):
         self._redraw()
 
     async def _follow_session(self, session_id: str) -> None:
-        path = f"/api/session/{session_id}"
+        path = f"/api/session/{quote(session_id, safe='')}"
         try:
             state = await self._connection.call("GET", "/tui/state", query=self._query)
             asked = state["permissions"] if state["session_id"] == session_id else []
@@ -186,10 +188,9 @@ class AttachApp(App[str]):
     def _notice(self, message: str, *, is_error: bool = False) -> None:
         """Say something once: a refusal comes as an answer and on the screen."""
         now, message = time.monotonic(), plain(message)
-        said, at = self._noticed
-        if message != said or now - at > _OFTEN:
+        if message != self.last_notice or now - self._noticed_at > _OFTEN:
             self.notify(message, severity="error" if is_error else "information", markup=False)
-        self._noticed = (message, now)
+        self.last_notice, self._noticed_at = message, now
 
     # What can be done here and concerns nobody else
 
@@ -232,19 +233,16 @@ class AttachApp(App[str]):
 
     def _redraw(self) -> None:
         figures = self.figures
-        self.query_one("#name", Static).update(
-            Content.assemble(("opencode ", "bold $primary"), (shortened(figures.title, 80), "dim"))
-        )
-        self.query_one("#model", Static).update(Content(plain(figures.model)))
-        self.query_one("#link", Static).update(link_line(self._links.values(), self._connection.url))
-        self.query_one("#figures", Static).update(self._figures_line())
-        asked = self.query_one("#asked")
-        asked.set_class(bool(figures.asked), "-shown")
+        self._title_line.update(Content.assemble(("opencode ", "bold $primary"), (shortened(figures.title, 80), "dim")))
+        self._model_line.update(Content(plain(figures.model)))
+        self._link_line.update(link_line(self._links.values(), self._connection.url))
+        self._figures_line.update(self._figures_text())
+        self._asked.set_class(bool(figures.asked), "-shown")
         self._prompt.set_class(bool(figures.asked), "-waiting")
         for one in list(figures.asked.values())[:1]:
-            self.query_one("#question", Static).update(question(one))
+            self._question.update(question(one))
 
-    def _figures_line(self) -> Content:
+    def _figures_text(self) -> Content:
         figures = self.figures
         parts = []
         if figures.asked:

@@ -18,11 +18,6 @@ class Keyboard:
         self._merges = merges
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
-    @property
-    def waiting(self) -> int:
-        """Inputs that are not on their way yet."""
-        return self._queue.qsize()
-
     def press(self, key: str) -> None:
         self._queue.put_nowait({"type": "keypress", "key": key})
 

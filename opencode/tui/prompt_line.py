@@ -45,11 +45,11 @@ class PromptLine(Widget, can_focus=True):
         key: str | None = None
         text: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str) -> None:
         super().__init__()
         self.text = ""
         self.cursor = 0
-        self.hint = ""
+        self._hint = hint
 
     def show(self, text: str, cursor: int) -> None:
         """Show this text; the cursor is counted in code points."""
@@ -58,7 +58,7 @@ class PromptLine(Widget, can_focus=True):
 
     def render(self) -> Content:
         if not self.text:
-            return Content.assemble((" ", "reverse"), (f" {self.hint}", "dim"))
+            return Content.assemble((" ", "reverse"), (f" {self._hint}", "dim"))
         before, after = self.text[: self.cursor], self.text[self.cursor :]
         under, rest = (" ", after) if not after or after[0] == "\n" else (after[0], after[1:])
         above = before.split("\n")[-_LINES:]

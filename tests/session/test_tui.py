@@ -1,14 +1,17 @@
 """Shared screens: a prompt, an active session, and what happens in it, for any number of people looking."""
 
 import json
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
 from opencode.errors import InvalidRequest, SessionBusy
 from opencode.provider.port import Text, ToolCall
 from opencode.provider.scripted import Wait
-from opencode.session.terminal_input import TerminalInput
+from opencode.session.terminal_input import Command, TerminalInput
+from opencode.session.tui import SCREENS
 from tests.session.story import DEADLINE_S, OWNER, eventually
 
 
@@ -210,3 +213,77 @@ def test_lookers_end_when_the_server_stops(story):
 
     looker.join(DEADLINE_S)
     assert not looker.is_alive()
+
+
+def relays():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("relay-")]
+
+
+def test_a_relay_ends_with_its_session_its_screen_or_the_server(story):
+    before = len(relays())
+    screens = story.services.screens
+    first, second = story.session(), story.session()
+    for session in (first, second, first):
+        terminal(story).run(screen_of(story), Command("session.select", session_id=session.id))
+    eventually(lambda: len(relays()) == before + 1)
+    story.sessions.delete(OWNER, first.id)
+    eventually(lambda: len(relays()) == before)
+
+    terminal(story).run(screen_of(story), Command("session.select", session_id=second.id))
+    assert len(relays()) == before + 1
+    for number in range(SCREENS):  # the screen makes room
+        screens.get(OWNER, f"s{number}")
+    eventually(lambda: len(relays()) == before)
+
+    terminal(story).run(screen_of(story, "s1"), Command("session.select", session_id=second.id))
+    story.stop()
+    eventually(lambda: len(relays()) == before)
+
+
+def test_a_buffer_is_bounded_in_bytes(story):
+    screen = screen_of(story)
+    first = Looker(story.services.screens, screen)
+    type_text(story, "x" * 100_000)
+    first.sees("prompt")
+    for _ in range(30):
+        press(story, "left")
+
+    kept, end = b"", screen.count
+    for number in range(end, -1, -1):
+        found = screen.after(number)
+        if found is None:
+            break
+        kept = found[0]
+    assert 500_000 < len(kept) <= 1024 * 1024
+    assert Looker(story.services.screens, screen, last_id=first.ids[0]).sees("resync")[0]["prompt"] == "x" * 100_000
+
+
+def test_an_event_that_is_larger_than_the_buffer_is_shown_all_the_same(story):
+    screen = screen_of(story)
+    looker = Looker(story.services.screens, screen)
+    type_text(story, "\U0001f388" * 200_000)
+    eventually(lambda: looker.events)
+    type_text(story, "")
+    assert looker.sees("prompt", "prompt")[1]["cursor"] == 200_000
+
+
+def test_a_store_that_fails_under_a_turn_is_said_and_what_is_stored_later_is_shown(play):
+    going = threading.Event()
+    story = play([[Text("a"), Wait(going), ToolCall("c", "bash", {"command": "echo hi"})], [Text("b")]])
+    looker = Looker(story.services.screens, screen_of(story))
+    press(story, "g", "enter")
+    eventually(lambda: any(data.get("content") == "a" for _, data in looker.events))
+    with closing(sqlite3.connect(story.services.settings.data_dir / "store.sqlite3")) as connection:
+        connection.execute("PRAGMA legacy_alter_table = ON")
+        connection.execute("ALTER TABLE events RENAME TO events_away")
+        going.set()
+        try:
+            eventually(lambda: any(data.get("code") == "STORE_UNAVAILABLE" for _, data in looker.events))
+        finally:
+            connection.execute("ALTER TABLE events_away RENAME TO events")
+    eventually(lambda: looker.events[-1][0] == "done")
+    said = [data["message"] for name, data in looker.events if name == "error"]
+    assert len(said) == 2
+    # The relay is the same one, and goes on.
+    press(story, "h", "enter")
+    eventually(lambda: looker.events[-1][1].get("status") == "completed")

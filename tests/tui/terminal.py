@@ -1,8 +1,6 @@
 """The terminal interface without a terminal: Textual's pilot types, and what is on the screen is read."""
 
 import asyncio
-import html
-import re
 import time
 from contextlib import asynccontextmanager
 
@@ -10,7 +8,6 @@ from opencode.tui.app import AttachApp
 from opencode.tui.connection import Connection
 
 DEADLINE_S = 60.0
-_CELL = re.compile(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
 
 
 class Terminal:
@@ -22,16 +19,13 @@ class Terminal:
 
     def screen(self):
         """The lines as they are drawn."""
-        lines = {}
-        for x, y, text in _CELL.findall(self.app.export_screenshot()):
-            lines.setdefault(float(y), []).append((float(x), html.unescape(text).replace("\xa0", " ")))
-        return "\n".join("".join(text for _, text in sorted(line)) for _, line in sorted(lines.items()))
+        return "\n".join(strip.text for strip in self.app.screen._compositor.render_strips())
 
     async def until(self, condition, what=""):
         deadline = time.monotonic() + DEADLINE_S
         while not (found := condition()):
             assert time.monotonic() < deadline, f"waited in vain for {what}\n{self.screen()}"
-            await self.pilot.pause(0.02)
+            await self.pilot.pause(0.05)
         return found
 
     async def shows(self, *texts):
@@ -47,6 +41,10 @@ class Terminal:
         await self.type(text)
         await self.shows(text[:20])
         await self.pilot.press("enter")
+
+    async def is_told(self, text):
+        """By a notice, which goes away by itself: what was said last is remembered."""
+        await self.until(lambda: text in self.app.last_notice, text)
 
     async def is_live(self):
         await self.shows("● live at")

@@ -68,8 +68,12 @@ def sent(*steps, merges=True):
     found = []
 
     async def story():
+        done = asyncio.Event()
+
         async def send(one):
             found.append(one)
+            if one == {"type": "keypress", "key": "f1"}:
+                done.set()
             if len(found) == 1:
                 for method, argument in steps:
                     method(keyboard, argument)
@@ -77,14 +81,15 @@ def sent(*steps, merges=True):
         keyboard = Keyboard(send, lambda: merges)
         keyboard.press("left")
         running = asyncio.create_task(keyboard.run())
-        while keyboard.waiting or len(found) < 1:  # noqa: ASYNC110 - what is waited for has no event to wait on
-            await asyncio.sleep(0)
-        for _ in range(50):
-            await asyncio.sleep(0)
+        keyboard.press("f1")
+        await asyncio.wait_for(done.wait(), 30)
+        done.clear()
+        keyboard.press("f1")
+        await asyncio.wait_for(done.wait(), 30)
         running.cancel()
 
     asyncio.run(story())
-    return found[1:]
+    return found[2:-1]
 
 
 def test_what_waits_is_sent_together_and_in_order():
