@@ -1,11 +1,11 @@
 // Making elements. Text goes in as text nodes only: nothing that a model or a file says is ever parsed as HTML here.
 
-/** An element; `properties` are its own, or attributes where their name has a dash or is `role`. */
+/** An element; `properties` are its own; attributes where these cannot be set. */
 export function h(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
     if (key === "class") element.className = value;
-    else if (key.includes("-") || key === "role" || key === "for") element.setAttribute(key, value);
+    else if (key.includes("-") || key === "role" || key === "for" || key === "list") element.setAttribute(key, value);
     else element[key] = value;
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));

@@ -43,9 +43,16 @@ export class ToolView {
   draw() {
     if (this.drawn) return;
     this.drawn = true;
-    this.body.append(request(this.part));
-    if (this.part.result !== undefined) this.body.append(result(this.part));
-    else this.drawLive();
+    if (this.part.result === undefined) {
+      this.body.append(request(this.part));
+      this.drawLive();
+    } else this.drawResult();
+  }
+
+  drawResult() {
+    const came = result(this.part);
+    // What an edit did says better what was asked for than the request does.
+    this.body.replaceChildren(...(came.classList.contains("done-edit") ? [came] : [request(this.part), came]));
   }
 
   drawLive() {
@@ -70,10 +77,8 @@ export class ToolView {
     this.part = { ...this.part, result: text };
     this.answered(null);
     this.show(isError ? "error" : "completed");
-    if (!this.drawn) return;
-    this.live?.remove();
     this.live = null;
-    this.body.append(result(this.part));
+    if (this.drawn) this.drawResult();
   }
 
   /** Ask for a yes or no. */
@@ -85,13 +90,13 @@ export class ToolView {
     const button = (response, label, kind = "") => h("button", { type: "button", class: kind, onclick: () => this.answer(permissionId, response) }, label);
     const name = `permission-${permissionId}`;
     this.question.replaceChildren(
-      h("p", { id: name }, h("strong", {}, "May it? "), `${tool} wants to run:`),
+      h("p", { id: name }, h("strong", {}, `May ${tool} do this?`)),
       request({ tool, params }, true),
       h(
         "div",
         { class: "buttons" },
         button("once", "Allow once", "primary"),
-        button("always", tool === "bash" ? "Always this command" : `Always ${tool}`),
+        button("always", tool === "bash" ? "Always this" : `Always ${tool}`),
         button("reject", "Reject", "danger"),
       ),
     );
@@ -145,7 +150,7 @@ function request({ tool, params }, whole = false) {
 function result({ tool, result: text, params }) {
   if (tool === "edit" && /^@@ /m.test(text)) {
     const start = text.search(/^@@ /m);
-    return h("div", {}, h("p", { class: "muted" }, exact(text.slice(0, start).trim())), diffLines(text.slice(start)));
+    return h("div", { class: "done-edit" }, h("p", { class: "path muted" }, exact(text.slice(0, start).trim())), diffLines(text.slice(start)));
   }
   const label = tool === "read" && typeof params?.path === "string" ? `Content of ${params.path}` : "Result";
   return clipped(h("pre", { class: "output", tabIndex: 0, "aria-label": label }), output(text) || "(no output)");

@@ -89,7 +89,7 @@ export class TurnView {
       action("copy", "Copy this request", () => navigator.clipboard?.writeText(content)),
       action("fork", "Fork from this request", () => this.session.fork(this.userId)),
     );
-    this.question.replaceChildren(h("header", {}, h("strong", {}, "You"), time(timestamp), actions), bubble);
+    this.question.replaceChildren(h("header", {}, actions, h("strong", {}, "You"), time(timestamp)), bubble);
   }
 
   answered(message) {
@@ -162,10 +162,12 @@ export class TurnView {
 
   on_permission_request(data) {
     this.tools.get(data.call_id)?.ask(data.permission_id);
+    this.working("Waits for your answer");
   }
 
   on_permission_reply(data) {
     for (const tool of this.tools.values()) if (tool.asked === data.permission_id) tool.answered(data.response);
+    this.working();
   }
 
   on_error(data) {
@@ -214,9 +216,9 @@ export class TurnView {
     this.parts.append(this.failure);
   }
 
-  working() {
+  working(what = "Working …") {
     this.element.classList.add("working");
-    this.facts.replaceChildren(h("span", { class: "pulse", "aria-hidden": "true" }), h("span", {}, "Working …"));
+    this.facts.replaceChildren(h("span", { class: "pulse", "aria-hidden": "true" }), h("span", {}, what));
   }
 
   end({ status, tokens, duration }) {
