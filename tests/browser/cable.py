@@ -4,6 +4,7 @@ import contextlib
 import socket
 
 from tests.client.peer import CuttingProxy
+from tests.live.server import until
 
 
 class Cable(CuttingProxy):
@@ -20,9 +21,13 @@ class Cable(CuttingProxy):
     def pull(self):
         """Cut all connections, and refuse new ones."""
         self.pulled = True
+        until(self._cut, 30, "all connections to be cut")
+
+    def _cut(self):
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        return not self._open
 
     def plug_in(self):
         self.pulled = False

@@ -235,6 +235,7 @@ def test_a_session_that_cannot_be_made_says_why(desk):
     desk.open()
     desk.button("New", exact=True).click()
     dialog = desk.page.get_by_role("dialog", name="New session")
+    expect(dialog.get_by_label("Model")).to_be_enabled()
     dialog.get_by_label("Directory").fill("/etc")
     dialog.get_by_role("button", name="Create session").click()
 

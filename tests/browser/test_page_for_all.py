@@ -1,6 +1,7 @@
 """For everybody: keyboards, screen readers, phones, light and dark."""
 
 import re
+import secrets
 import threading
 
 import pytest
@@ -15,14 +16,15 @@ PHONE = {"viewport": {"width": 375, "height": 667}, "has_touch": True, "is_mobil
 @pytest.fixture
 def talk(client, wire):
     """A session that shows all that there is: text, code, tables, diffs, a failed call, a question."""
+    name = f"for_all_{secrets.token_hex(4)}.txt"
     prompt = wire.script(
         [
             [
                 {"reasoning": "Hm."},
                 {"text": "# One\n\n| a | b |\n|-|-|\n| 1 | 2 |\n\n> quoted\n\n```python\nx = 'y'  # z\n```\n\n[link](https://example.com)"},
-                {"tool": "write", "params": {"path": "for_all.txt", "content": "a\n"}},
+                {"tool": "write", "params": {"path": name, "content": "a\n"}},
             ],
-            [{"tool": "edit", "params": {"path": "for_all.txt", "old_string": "a", "new_string": "b"}}],
+            [{"tool": "edit", "params": {"path": name, "old_string": "a", "new_string": "b"}}],
             [{"tool": "read", "params": {"path": "missing.txt"}}],
             [{"text": "Now a command."}, {"tool": "bash", "params": {"command": "echo hi"}}],
             [{"text": "Good."}],

@@ -54,8 +54,8 @@ def test_a_hostile_transcript_stays_text(desk, wire, server):
     turn = desk.open().ask(prompt)
     desk.ended()
     for _ in range(2):
-        expect(turn.locator(".text.prose").first).to_contain_text("window.hacked = 1")
-        for summary in turn.locator("details.tool > summary").all():
+        expect(turn.locator(".text.prose")).to_have_count(3)
+        for summary in turn.locator("details > summary").all():
             summary.click()
         expect(turn.locator("details.tool .output").first).to_contain_text("window.hacked = 1")
         desk.button("Changes").click()

@@ -195,7 +195,7 @@ def test_a_fast_stream_does_not_make_typing_stutter(desk, wire, gate, record_pro
     text = turn.locator(".text")
     expect(text).to_have_text("go")
     desk.page.evaluate(WATCH)
-    desk.page.wait_for_function("seen.frames > 30")
+    until(lambda: desk.page.evaluate("seen.frames") > 30, 30, "some frames")
     idle = statistics.median(desk.page.evaluate("seen.gaps.splice(0)"))
 
     begin.set()

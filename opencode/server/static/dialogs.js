@@ -110,7 +110,7 @@ async function fill(model, note, directory, projects) {
   };
   model.onchange = explain;
   explain();
-  directory.value = current.directory;
+  directory.value ||= current.directory;
   projects.replaceChildren(...used.projects.map((own) => h("option", { value: own.directory })));
 }
 

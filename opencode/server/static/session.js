@@ -67,6 +67,7 @@ export class SessionView {
   }
 
   connectionChanged(state) {
+    clearTimeout(this.catching);
     if (state === "offline" && this.missed === null) this.missed = 0;
     if (state === "live" && this.missed !== null) {
       connection("catching");

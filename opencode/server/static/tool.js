@@ -58,7 +58,7 @@ export class ToolView {
   drawLive() {
     if (this.part.tool !== "bash" && !this.buffer) return;
     this.text = document.createTextNode(output(this.buffer));
-    this.live = h("pre", { class: "output", tabIndex: 0, "aria-label": "Output" }, this.text);
+    this.live = h("pre", { class: "output", tabIndex: 0, role: "group", "aria-label": "Output" }, this.text);
     this.body.append(this.live);
   }
 
@@ -153,5 +153,5 @@ function result({ tool, result: text, params }) {
     return h("div", { class: "done-edit" }, h("p", { class: "path muted" }, exact(text.slice(0, start).trim())), diffLines(text.slice(start)));
   }
   const label = tool === "read" && typeof params?.path === "string" ? `Content of ${params.path}` : "Result";
-  return clipped(h("pre", { class: "output", tabIndex: 0, "aria-label": label }), output(text) || "(no output)");
+  return clipped(h("pre", { class: "output", tabIndex: 0, role: "group", "aria-label": label }), output(text) || "(no output)");
 }
