@@ -20,7 +20,9 @@ from pygments.util import ClassNotFound
 _HIGHLIGHTED_CHARS = 50_000
 #: What is not seen, or turns around what is: controls, bidi marks (UAX 9), zero-width characters. Joiners may stand,
 #: which emoji and some scripts need.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
 _FORMATTER = HtmlFormatter(nowrap=True)
 _TAGS = {
     *("a", "blockquote", "br", "code", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s"),
@@ -54,7 +56,7 @@ def render(text: str) -> str:
     return nh3.clean(
         _PARSER.render(visible(text)),
         tags=_TAGS,
-        attributes={"a": {"href"}, "ol": {"start"}},
+        attributes={"a": {"href"}, "ol": {"start"}, "*": set()},
         allowed_classes={"span": {name for name in STANDARD_TYPES.values() if name}},
         url_schemes={"http", "https", "mailto"},
         url_relative="deny",

@@ -115,7 +115,9 @@ def test_changes_of_files_are_shown_as_coloured_diffs(desk, wire, server):
     call.locator("summary").click()
     expect(call.locator(".removed")).to_have_text("-violets\n")
     expect(call.locator(".added")).to_have_text("+tulips\n")
-    colours = [call.locator(own).evaluate("own => getComputedStyle(own).backgroundColor") for own in (".removed", ".added")]
+    colours = [
+        call.locator(own).evaluate("own => getComputedStyle(own).backgroundColor") for own in (".removed", ".added")
+    ]
     assert len({*colours, "rgba(0, 0, 0, 0)"}) == 3
     desk.button("Changes").click()
     changes = desk.page.get_by_role("dialog", name="Changes in files")

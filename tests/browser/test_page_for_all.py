@@ -21,7 +21,9 @@ def talk(client, wire):
         [
             [
                 {"reasoning": "Hm."},
-                {"text": "# One\n\n| a | b |\n|-|-|\n| 1 | 2 |\n\n> quoted\n\n```python\nx = 'y'  # z\n```\n\n[link](https://example.com)"},
+                {
+                    "text": "# One\n\n| a | b |\n|-|-|\n| 1 | 2 |\n\n> quoted\n\n```python\nx = 'y'  # z\n```\n\n[link](https://example.com)"
+                },
                 {"tool": "write", "params": {"path": name, "content": "a\n"}},
             ],
             [{"tool": "edit", "params": {"path": name, "old_string": "a", "new_string": "b"}}],

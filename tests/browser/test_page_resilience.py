@@ -206,7 +206,9 @@ def test_a_fast_stream_does_not_make_typing_stutter(desk, wire, gate, record_pro
 
     seen = desk.page.evaluate("seen")
     busy = statistics.median(seen["gaps"])
-    record_property("frames", {"idle_ms": idle, "streaming_ms": busy, "frames": seen["frames"], "batches": seen["batches"]})
+    record_property(
+        "frames", {"idle_ms": idle, "streaming_ms": busy, "frames": seen["frames"], "batches": seen["batches"]}
+    )
     assert seen["batches"] <= seen["frames"], "at most one change a frame, however many events come"
     assert seen["removed"] == 0, "text is appended, nothing is drawn anew"
     assert busy < 5 * idle + 50
