@@ -20,7 +20,7 @@ def has_desktop(environ: Mapping[str, str], platform: str) -> bool:
 def open_page(url: str, code: str | None, folder: Path) -> None:
     """Open the page in the user's browser (`BROWSER` names another); with `code`, signed in.
 
-    A command line can be read by all users of the machine. So the code goes by a file in `folder`, which is this user's.
+    A command line can be read by all users of the machine. So the code goes by a file in `folder`, for this user alone.
     """
     target = url if code is None else _way(folder / "sign-in.html", f"{url}/#code={code}")
     # A browser may hold its caller up.

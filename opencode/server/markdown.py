@@ -1,7 +1,7 @@
 """Markdown to HTML in which nothing can run: a program that `opencode/server/rendering.py` talks to.
 
-A line in, a line out: a JSON list of texts, and the list of what became of them. It is run as a file, by itself, so that
-neither a slow text nor the memory of the parsers is the server's. It imports nothing of the package.
+A line in, a line out: a JSON list of texts, and the list of what became of them. It is run as a file, by itself, so
+that neither a slow text nor the memory of the parsers is the server's. It imports nothing of the package.
 """
 
 import json

@@ -4,15 +4,17 @@ The page speaks the public API only; `POST /api/render` is part of it.
 """
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import Blueprint, Response, current_app, request
 from werkzeug.security import safe_join
 
 from opencode.errors import NotFound
 from opencode.server import schemas
-from opencode.server.rendering import Renderer
 from opencode.server.routes import route
+
+if TYPE_CHECKING:
+    from opencode.server.rendering import Renderer
 
 ui = Blueprint("ui", __name__)
 

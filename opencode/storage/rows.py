@@ -61,9 +61,9 @@ def message(row: Row[Any], parts: list[dict[str, Any]], turn: Turn | None = None
         status=row.status,
         tokens=row.tokens,
         parts=tuple(parts),
-        model=answered and answered.model,
+        model=answered.model if answered else None,
         turn_ms=answered.usage.turn_ms if answered and answered.ended_at else None,
-        error_code=answered and answered.error_code,
+        error_code=answered.error_code if answered else None,
     )
 
 

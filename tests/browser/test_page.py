@@ -121,16 +121,16 @@ def test_changes_of_files_are_shown_as_coloured_diffs(desk, wire, server):
     assert len({*colours, "rgba(0, 0, 0, 0)"}) == 3
     desk.button("Changes").click()
     changes = desk.page.get_by_role("dialog", name="Changes in files")
-    expect(changes.locator("summary")).to_have_text("poem.txt +1 −1")
+    expect(changes.locator("summary")).to_have_text("poem.txt +1 \u22121")
     expect(changes.locator(".added")).to_have_text("+tulips\n")
     desk.page.keyboard.press("Escape")
     expect(changes).to_be_hidden()
 
 
 @pytest.mark.parametrize(
-    ("button", "state", "answer"), [("Allow once", "done", "it ran"), ("Reject", "failed", "not allow")]
+    ("button", "outcome"), [("Allow once", ("done", "it ran")), ("Reject", ("failed", "not allow"))]
 )
-def test_permissions_are_asked_for_and_answered_by_buttons(desk, client, wire, button, state, answer):
+def test_permissions_are_asked_for_and_answered_by_buttons(desk, client, wire, button, outcome):
     prompt = wire.script([[{"tool": "bash", "params": {"command": "echo it ran"}}], [{"text": "Well."}]])
     session = client.session(permission={"bash": "ask"})
     desk.open(session).ask(prompt)
@@ -144,9 +144,9 @@ def test_permissions_are_asked_for_and_answered_by_buttons(desk, client, wire, b
     desk.ended()
 
     call = desk.tool("bash")
-    expect(call.locator(".state")).to_have_text(state)
+    expect(call.locator(".state")).to_have_text(outcome[0])
     call.locator("summary").click()
-    expect(call.locator(".output")).to_contain_text(answer)
+    expect(call.locator(".output")).to_contain_text(outcome[1])
 
 
 def test_what_is_always_allowed_is_not_asked_for_again(desk, client, wire):
@@ -305,9 +305,12 @@ def test_a_tab_has_one_stream_at_most_and_asks_nobody_else(desk, client):
         if request.headers.get("accept") == "text/event-stream":
             streams.add(request)
 
+    def over(request):
+        streams.discard(request)
+
     desk.page.on("request", begun)
-    desk.page.on("requestfinished", lambda request: streams.discard(request))
-    desk.page.on("requestfailed", lambda request: streams.discard(request))
+    desk.page.on("requestfinished", over)
+    desk.page.on("requestfailed", over)
     for session in sessions:
         desk.open(session)
         until(lambda: _told(desk, streams), 30, lambda: f"one stream, not {[own.url for own in streams]}")
