@@ -130,18 +130,23 @@ def test_after_unfollow_nothing_of_the_session_comes_and_it_can_be_taken_up_agai
     assert seen == log_of(client, session_id)
 
 
-def test_following_what_is_followed_doubles_nothing_unless_a_place_is_named(app, port):
-    client = app.test_client()
+def test_following_what_is_followed_doubles_nothing_unless_a_place_is_named(make_app, serve):
+    go, script = held()
+    app = make_app(script)
+    client, port = app.test_client(), serve(app)
     session_id = create(client)
     with Peer(port) as peer:
         peer.say("message", session_id=session_id, content="hi")
-        first = peer.to("done")
+        first = peer.to("text")
         peer.say("follow", session_id=session_id)
         assert peer.ping_through() == []
+        go.set()
+        first += peer.to("done")
         peer.say("follow", session_id=session_id, after=2)
         assert peer.to("done") == first[2:]
         turn(client, session_id)
         assert peer.to("done") == log_of(client, session_id)[len(first) :]
+    check_events(first, after=0)
 
 
 def test_a_queued_turn_is_followed_to_its_end(make_app, serve):
