@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import sqlite3
+import ssl
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -27,6 +28,7 @@ from tests.contracts.stored import stored_session, text
 from tests.live.server import ROOT, until
 from tests.server.talk import create, say, turn
 from tests.webhook.receiver import SECRET, Receiver
+from tests.wire.certificate import make_certificate
 
 LOOPBACK = Allowed.read(("127.0.0.1",))
 
@@ -242,6 +244,20 @@ def test_redirects_are_not_followed_and_only_2xx_counts(status):
         with pytest.raises(WebhookFailed, match=f"127.0.0.1 answered {status}"):
             poster(receiver)(a_webhook(receiver.url))
         assert [path for path, _, _ in receiver.requests] == ["/hook?key=s3cret"]
+
+
+def test_over_tls_it_goes_to_whom_the_certificate_names_and_to_nobody_else(tmp_path, monkeypatch):
+    made, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    with Receiver(tls=context) as receiver:
+        with pytest.raises(WebhookFailed, match="CERTIFICATE_VERIFY_FAILED"):
+            poster(receiver)(a_webhook(receiver.url))
+        assert receiver.requests == []
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(made))
+        poster(receiver)(a_webhook(receiver.url))
+        assert len(receiver.requests) == 1
 
 
 def test_a_url_that_left_the_settings_is_final():
