@@ -111,10 +111,16 @@ class EventLog:
                 log.warning("log: a commit of %d appends failed, each goes alone now: %s", len(group), exc)
                 self._commit_singly(group)
                 return
-            log.exception("log: a commit of %d appends failed", len(group))
-            failure = exc if isinstance(exc, OpenCodeError) else StoreError(f"the store failed: {type(exc).__name__}")
-            outcomes = [failure] * len(group)
+            outcomes = [self._failure(exc)] * len(group)
         self._settle(group, outcomes)
+
+    @staticmethod
+    def _failure(exc: Exception) -> OpenCodeError:
+        if isinstance(exc, OpenCodeError):
+            log.error("log: not stored: %s", exc)
+            return exc
+        log.error("log: not stored, by a fault of ours", exc_info=exc)
+        return StoreError(f"the store failed: {type(exc).__name__}")
 
     def _commit_singly(self, group: list[Pending]) -> None:
         """One append that cannot be stored must not take the others with it, only those of its turn behind it."""
