@@ -8,6 +8,7 @@ import orjson
 from flask import Response, request
 
 from opencode import frames
+from opencode.server.sending import Sending
 from opencode.session.service import Following
 
 #: A comment line this often keeps a stream open and finds out who has left (API section 3: at least every 15 s).
@@ -37,9 +38,10 @@ def event_stream(chunks: Iterable[bytes], on_close: Callable[[], None]) -> Respo
 
 
 def _limit_stalls() -> None:
-    """Cut a reader that takes nothing for long; it can come back with its last id. gunicorn's worker does so itself."""
-    connection = request.environ.get("werkzeug.socket")
-    if connection is not None:
+    """Cut a reader that takes nothing for long; it can come back with its last id."""
+    connection = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+    # The worker's own connections do so by themselves, and better; a TLS socket and Werkzeug's are as they come.
+    if connection is not None and not isinstance(connection, Sending):
         connection.settimeout(_STALL_S)
 
 
