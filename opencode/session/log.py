@@ -125,10 +125,12 @@ class EventLog:
             outcomes = [failure] * len(group)
         for pending, outcome in zip(group, outcomes, strict=True):
             pending.outcome = outcome
-            if isinstance(outcome, Committed):
-                self._publish(pending.append.session_id, outcome)
-            pending.done.set()
+        # First those who watch: whoever has seen an event finds it counted.
         self._tell(group)
+        for pending in group:
+            if isinstance(pending.outcome, Committed):
+                self._publish(pending.append.session_id, pending.outcome)
+            pending.done.set()
 
     def _tell(self, group: list[Pending]) -> None:
         stored = [
