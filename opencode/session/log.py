@@ -146,11 +146,12 @@ class EventLog:
                 settled += [(pending, lost[pending.append.turn]) for pending in behind]
             for pending, outcome in settled:
                 pending.taken, pending.outcome = True, outcome
+        # First those who watch: whoever has seen an event finds it counted.
+        self._tell(group)
         for pending, outcome in settled:
             if isinstance(outcome, Committed):
                 self._publish(pending.append.session_id, outcome)
             pending.done.set()
-        self._tell(group)
 
     def _tell(self, group: list[Pending]) -> None:
         stored = [
