@@ -28,7 +28,6 @@ from opencode.server import (
     ws,
 )
 from opencode.server.access import Guard, tokens_of
-from opencode.server.answers import json_response
 from opencode.server.auth_handler import AuthHandler
 from opencode.server.authentication import Authenticator
 from opencode.server.credentials import Credentials
@@ -160,7 +159,7 @@ def _register(app: Flask) -> None:
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)
     def api_document() -> Response:
-        return json_response(openapi.document(app))
+        return openapi.answer(app)
 
 
 def _name_request() -> None:
