@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from opencode import telemetry
 from opencode.server import (
     api,
+    docs,
     errors,
     guarding,
     health,
@@ -153,6 +154,7 @@ def _register(app: Flask) -> None:
     app.register_blueprint(tui.tui)
     app.register_blueprint(sign_in.sign_in)
     app.register_blueprint(ws.ws)
+    app.register_blueprint(docs.docs)
     app.register_blueprint(health.health)
     app.register_blueprint(monitoring.monitoring)
 

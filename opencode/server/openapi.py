@@ -26,6 +26,21 @@ arrives as Server-Sent Events, each of them stored before it is shown.
 Every answer of 400 and above is an `ErrorEnvelope`:
 
 """
+#: What an operation is about, by the first part of its path; in the order in which people meet them.
+_TAGS = {
+    "session": "Sessions",
+    "sessions": "Sessions",
+    "models": "Models and projects",
+    "project": "Models and projects",
+    "login": "Signing in",
+    "logout": "Signing in",
+    "ticket": "Signing in",
+    "ws": "WebSocket",
+    "tui": "Shared screens",
+    "health": "Health and monitoring",
+    "metrics": "Health and monitoring",
+}
+_OTHER_TAG = "Pages and documents"
 _REQUEST_ID = {
     "name": "X-Request-Id",
     "in": "header",
@@ -101,9 +116,7 @@ def document(app: Flask) -> dict[str, Any]:
             "securitySchemes": _security_schemes(),
         },
         "security": [{}, {"token": []}, {"cookie": []}],
-        "tags": [
-            {"name": name} for name in dict.fromkeys(own["tags"][0] for of in paths.values() for own in of.values())
-        ],
+        "tags": [{"name": name} for name in dict.fromkeys([*_TAGS.values(), _OTHER_TAG])],
         "x-tools": tools,
     }
 
@@ -164,7 +177,7 @@ def _operation(
 
 def _tag(path: str) -> str:
     first, *more = path.strip("/").split("/")
-    return (more[0] if first == "api" else first).rstrip("s") or "page"
+    return _TAGS.get(more[0] if first == "api" else first, _OTHER_TAG)
 
 
 def _parameters(path: str, method: str, contract: Contract) -> list[dict[str, Any]]:

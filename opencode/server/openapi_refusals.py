@@ -1,6 +1,5 @@
 """What a route may refuse, for the API document: each status with its codes, headers, and a real answer."""
 
-from http import HTTPStatus
 from typing import Any
 
 from opencode.errors import (
@@ -104,11 +103,5 @@ def response(group: Kinds, examples: dict[str, Any]) -> dict[str, Any]:
 
 def table() -> str:
     """All codes and their statuses, in Markdown."""
-    rows = [
-        f"| `{kind.code}` | {kind.status} {_phrase(kind.status)} | {(kind.__doc__ or '').strip()} |" for kind in kinds()
-    ]
+    rows = [f"| `{kind.code}` | {kind.status} | {(kind.__doc__ or '').strip()} |" for kind in kinds()]
     return "\n".join(["| code | status | when |", "|---|---|---|", *rows])
-
-
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase
