@@ -17,9 +17,7 @@ import time
 
 _ASKED = re.compile(rb"bench (\d+) (\d+)")
 _LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-)
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 _PIECE = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench","system_fingerprint":"fp",'
     b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}],"usage":null}\n\n'

@@ -54,26 +54,47 @@ def connect(port, data):
     return connection
 
 
-def read(streams, seconds):
-    """Read all of them to their ends; gives the moment of the last one."""
-    selector = selectors.DefaultSelector()
-    for stream in streams:
-        selector.register(stream.connection, selectors.EVENT_READ, stream)
-    deadline = time.monotonic() + seconds
-    try:
-        while selector.get_map():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{len(selector.get_map())} streams had not ended after {seconds:g} s")
-            for key, _ in selector.select(1.0):
+class Reading:
+    """Reads many streams by one thread."""
+
+    def __init__(self):
+        self._selector = selectors.DefaultSelector()
+        self._streams = []
+
+    def add(self, stream):
+        self._streams.append(stream)
+        self._selector.register(stream.connection, selectors.EVENT_READ, stream)
+
+    def run(self, seconds):
+        """Read for so long, or until all have ended."""
+        end = time.monotonic() + seconds
+        while self._selector.get_map() and (left := end - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
                 data = key.fileobj.recv(262_144)
-                now = time.monotonic()
-                if key.data.take(data, now) or not data:
-                    selector.unregister(key.fileobj)
-        return time.monotonic()
-    finally:
-        selector.close()
-        for stream in streams:
+                if key.data.take(data, time.monotonic()) or not data:
+                    self._selector.unregister(key.fileobj)
+
+    def finish(self, seconds):
+        """Read to the ends of all."""
+        self.run(seconds)
+        if self._selector.get_map():
+            raise AssertionError(f"{len(self._selector.get_map())} streams had not ended after {seconds:g} s")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self._selector.close()
+        for stream in self._streams:
             stream.connection.close()
+
+
+def read(stream, seconds):
+    """Read one to its end; gives the moment."""
+    with Reading() as reading:
+        reading.add(stream)
+        reading.finish(seconds)
+    return time.monotonic()
 
 
 def percentile(values, share):

@@ -1,11 +1,10 @@
 """The whole path of a delta: provider's bytes, event, store, frame, socket.
 
-    python -m bench.turns [--turns 100] [--seconds 5]
+python -m bench.turns [--turns 100] [--seconds 5]
 """
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import tempfile
@@ -13,10 +12,12 @@ import time
 from pathlib import Path
 
 from bench.measured import cores, cpu_s, rss_mb, server, token_provider
-from bench.turn_load import Stream, connect, percentile, read, request
+from bench.turn_load import Reading, Stream, connect, percentile, read, request
 from tests.live.client import Client
 
 EVERY_MS = 20
+#: Turns begin one after the other, as people begin them.
+START_EVERY_S = 0.02
 
 
 class Ours:
@@ -32,12 +33,10 @@ class Ours:
     def session(self):
         return self._client.session()
 
-    def start(self, sessions, prompt):
-        """Start a turn in each, and give the streams that it comes by."""
-        return [
-            Stream(connect(self.port, request("POST", self.port, f"/api/session/{name}/message", {"content": prompt})), b"event: done\n")
-            for name in sessions
-        ]
+    def start(self, session, prompt):
+        """Start a turn, and give the stream that it comes by."""
+        path = f"/api/session/{session}/message"
+        return Stream(connect(self.port, request("POST", self.port, path, {"content": prompt})), b"event: done\n")
 
 
 def paced(peer, turns, seconds):
@@ -45,8 +44,13 @@ def paced(peer, turns, seconds):
     sessions = [peer.session() for _ in range(turns)]
     count = int(seconds * 1000 / EVERY_MS)
     cpu = cpu_s(peer.pid)
-    streams = peer.start(sessions, f"bench {count} {EVERY_MS}")
-    read(streams, 60 + 10 * seconds)
+    with Reading() as reading:
+        streams = []
+        for session in sessions:
+            streams.append(peer.start(session, f"bench {count} {EVERY_MS}"))
+            reading.add(streams[-1])
+            reading.run(START_EVERY_S)
+        reading.finish(60 + 10 * seconds)
     cpu = cpu_s(peer.pid) - cpu
     ages = [age for stream in streams for age in stream.ages]
     assert len(ages) == turns * count, f"{len(ages)} deltas of {turns * count} came"
@@ -55,10 +59,10 @@ def paced(peer, turns, seconds):
 
 def flood(peer, count):
     """One turn as fast as it goes: seconds to its end, to its first delta, and processor time for each."""
-    [session] = [peer.session()]
+    session = peer.session()
     cpu, began = cpu_s(peer.pid), time.monotonic()
-    [stream] = streams = peer.start([session], f"bench {count} 0")
-    ended = read(streams, 120)
+    stream = peer.start(session, f"bench {count} 0")
+    ended = read(stream, 120)
     cpu = cpu_s(peer.pid) - cpu
     assert len(stream.ages) == count, f"{len(stream.ages)} deltas of {count} came"
     return ended - began, stream.first_at - began, cpu / count * 1e6
@@ -70,8 +74,8 @@ def first(peer, rounds):
     for _ in range(rounds):
         session = peer.session()
         began = time.monotonic()
-        [stream] = streams = peer.start([session], "bench 1 0")
-        read(streams, 30)
+        stream = peer.start(session, "bench 1 0")
+        read(stream, 30)
         times.append((stream.first_at - began) * 1e3)
     return statistics.median(times), percentile(times, 0.99)
 
@@ -79,7 +83,7 @@ def first(peer, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     asked = parser.parse_args()
     os.sched_setaffinity(0, cores()[1])
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
