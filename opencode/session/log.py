@@ -73,7 +73,8 @@ class EventLog:
         more = True
         while more:
             more = self._backlog.wait()
-            while group := self._backlog.take():
+            group = self._backlog.take()
+            if group:
                 self._commit(group)
 
     def _commit(self, group: list[Pending]) -> None:
