@@ -24,9 +24,10 @@ from tests.live.client import Client
 from tests.live.server import until
 
 _SLOW_READERS = 24
-_BIG_KB = 4000
+#: Far more than the sockets' buffers take, so that every slow reader is far behind.
+_BIG_KB = 12_000
 #: What all slow readers together may cost; without a bound it would be their number times the log.
-_MEMORY_KB = 40_000
+_MEMORY_KB = 32_000
 
 
 def provider_cut(server):
@@ -66,7 +67,8 @@ def slow_readers(server):
     """One byte a second: costs bounded memory, and who reads on or comes back gets everything, once."""
     client, found = Client(server), []
     session = client.session()
-    with _post(client, session, "script big 50") as stream:
+    # What a turn of this size costs by itself is counted to nobody.
+    with _post(client, client.session(), f"script big {_BIG_KB}") as stream:
         stream.rest()
     before = memory_kb(server.worker())
     readers = [
@@ -80,13 +82,14 @@ def slow_readers(server):
             reader.sip()
         time.sleep(1.0)
     grown = memory_kb(server.worker()) - before
-    if grown > _MEMORY_KB:
-        found.append(f"{_SLOW_READERS} slow readers of {_BIG_KB} kB cost {grown} kB")
     whole = Client(server).follow(session, "?after=0&until=end").rest()
     for number, stream in enumerate(readers[:6]):
         # Every second one is cut within the log, and comes back for the rest.
         cut_at = len(whole) // 2 if number % 2 else len(whole)
         found += _read_on(client, session, stream, whole, cut_at)
+        grown = max(grown, memory_kb(server.worker()) - before)
+    if grown > _MEMORY_KB:
+        found.append(f"{_SLOW_READERS} slow readers of {_BIG_KB} kB cost {grown} kB")
     for stream in readers:
         stream.close()
     print(f"  slow readers: {len(posted)} events, {grown} kB for {_SLOW_READERS} of them")

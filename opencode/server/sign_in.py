@@ -11,7 +11,7 @@ from opencode.server import schemas
 from opencode.server.access import LOCAL_OWNER, SCOPES, Caller
 from opencode.server.answers import json_response
 from opencode.server.authentication import Authenticator, Shown, refusal
-from opencode.server.context import services
+from opencode.server.context import limits, services
 from opencode.server.credentials import COOKIE_S, TICKET_S, Claims
 from opencode.server.routes import route
 from opencode.server.sign_in_schemas import MakeTicket, SignedIn, SignIn, Ticket
@@ -70,6 +70,7 @@ def log_in(body: SignIn) -> Response:
         return _unstored(SignedIn(owner=LOCAL_OWNER, scopes=sorted(SCOPES)))
     found = _who_signs_in(door, body)
     if found is None:
+        limits().wrong_token()
         raise refusal("The code was used or its time is over." if body.code else "Unknown token.")
     response = _unstored(SignedIn(owner=found.owner, scopes=sorted(found.scopes)))
     secure = _cookie_is_secure()

@@ -248,8 +248,7 @@ class SessionService:
 
     def diff(self, owner: str, session_id: str) -> str:
         """Unified diff of what the session's tools changed in files."""
-        self.store.get(owner, session_id)
-        return diff.unified(self.store.file_changes(session_id))
+        return diff.unified(self.store.file_changes(self.store.get(owner, session_id).id))
 
     def follow(
         self,
@@ -285,7 +284,7 @@ class SessionService:
                 f"after={after} lies beyond the session's log, which ends at {tail.last_seq}.",
                 details=[{"field": "after", "message": f"at most {tail.last_seq}"}],
             )
-        how: dict[str, Any] = {"beat_s": beat_s, "live": live, "turn_id": turn_id, "left": left, "park": park}
+        how: Any = {"beat_s": beat_s, "live": live, "turn_id": turn_id, "left": left, "park": park}
         chunks = self.log.follow(session.id, tail, after, **how)
         return Following(after, chunks, beyond, tail, self.log.closing.is_set)
 
@@ -298,8 +297,8 @@ class SessionService:
             turn = self.store.turn(turn.session_id, turn.id) or turn
         if turn.first_seq:
             after = max(turn.first_seq - 1, min(seen, end))
-            own = turn.owner, turn.session_id
-            return self.follow(*own, after=after, beat_s=beat_s, live=live, turn_id=turn.id, park=park)
+            how: Any = {"after": after, "beat_s": beat_s, "live": live, "turn_id": turn.id, "park": park}
+            return self.follow(turn.owner, turn.session_id, **how)
         # Not at `park`: what comes before its `turn_start` is not for its stream.
         following = self.follow(turn.owner, turn.session_id, after=end, beat_s=beat_s, live=live, turn_id=turn.id)
         return replace(following, chunks=from_start(following.chunks, turn.id))

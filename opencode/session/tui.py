@@ -10,7 +10,6 @@ from opencode import frames
 from opencode.bus.port import Bus
 from opencode.errors import InvalidRequest, StoreError
 from opencode.records import Permission, Session
-from opencode.session import permission
 from opencode.session.relay import Relay
 from opencode.session.screen import Screen
 from opencode.session.service import SessionService
@@ -84,7 +83,7 @@ class Screens:
         """What the active session waits for a yes or no to, the oldest first; read from the store each time."""
         if screen.session_id is None:
             return []
-        return permission.pending(self._service.store, screen.session_id)
+        return self._service.store.permissions(screen.session_id, response=None)
 
     def state(self, screen: Screen) -> dict[str, Any]:
         """What a newcomer needs to draw the screen."""

@@ -2,10 +2,8 @@
 
 import contextlib
 import email.utils
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 
@@ -17,6 +15,7 @@ from opencode.provider.http import retry_after_s
 from opencode.provider.openai import OpenAI
 from opencode.provider.port import Text
 from tests.provider.asking import ask, asked, failure_of, turned_once
+from tests.wire.certificate import make_certificate
 from tests.wire.openai_server import OpenAIWire
 
 SILENT = [{"text": "one"}, {"silence": True}]
@@ -24,16 +23,7 @@ SILENT = [{"text": "one"}, {"silence": True}]
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A certificate for loopback, made on the spot: a key in the repository would be a secret to every scanner."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs the openssl command")
-    made = tmp_path / "made.pem"
-    key = tmp_path / "key.pem"
-    names = "subjectAltName=IP:127.0.0.1"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-keyout", key, "-out", made, "-days", "2", "-subj", "/CN=loopback", "-addext", names]
-    subprocess.run(command, check=True, capture_output=True)
-    return made, key
+    return make_certificate(tmp_path)
 
 
 @pytest.fixture(params=["plain", "tls"])

@@ -316,6 +316,17 @@ def test_a_right_token_is_never_asked_to_wait_for_somebodys_wrong_ones(limited):
     assert guess(client).status_code == 429
 
 
+@pytest.mark.parametrize("guess", [{"token": "wrong-token-{}"}, {"code": "wrong-code-{}"}])
+def test_guesses_at_the_sign_in_are_slowed_like_any_other(limited, guess):
+    client = limited(auth_tokens=("ann:the-right-token-1",))
+    field, value = next(iter(guess.items()))
+
+    answers = [client.post("/api/login", json={field: value.format(n)}).status_code for n in range(30)]
+
+    assert answers[:5] == [401] * 5
+    assert answers[-10:] == [429] * 10
+
+
 def test_wrong_tokens_are_counted_by_network(limited):
     client = limited(auth_tokens=TOKENS)
     for number in range(FREE):

@@ -275,12 +275,14 @@ def test_a_store_that_fails_under_a_turn_is_said_and_what_is_stored_later_is_sho
     eventually(lambda: any(data.get("content") == "a" for _, data in looker.events))
     with closing(sqlite3.connect(story.services.settings.data_dir / "store.sqlite3")) as connection:
         connection.execute("PRAGMA legacy_alter_table = ON")
-        connection.execute("ALTER TABLE events RENAME TO events_away")
+        for table in ("events", "sessions"):
+            connection.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
         going.set()
         try:
             eventually(lambda: any(data.get("code") == "STORE_UNAVAILABLE" for _, data in looker.events))
         finally:
-            connection.execute("ALTER TABLE events_away RENAME TO events")
+            for table in ("events", "sessions"):
+                connection.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
     eventually(lambda: looker.events[-1][0] == "done")
     said = [data["message"] for name, data in looker.events if name == "error"]
     assert len(said) == 2

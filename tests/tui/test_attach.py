@@ -1,6 +1,7 @@
 """`opencode attach`, driven by Textual's pilot against a real server."""
 
 import asyncio
+import json
 import secrets
 
 import pytest
@@ -198,6 +199,32 @@ def test_a_model_is_chosen_from_the_list(terminals, client):
         await terminal.until(lambda: terminal.app.figures.model == model)
 
     terminals.play(story)
+
+
+def test_an_answer_that_broke_off_is_taken_off_the_screen(tmp_path):
+    script = tmp_path / "script.json"
+    entries = [
+        {"reasoning": "half a thought"},
+        {"text": "half an answer"},
+        {"error": {"code": "PROVIDER_UNAVAILABLE", "retryable": True, "retry_after_s": 0.0}},
+        {"text": "the **whole** answer"},
+        {"usage": {"input": 12345, "output": 3, "cached": 12000}},
+    ]
+    script.write_text(json.dumps({"turns": [entries]}))
+    options = {"OPENCODE_SCRIPT": script, "OPENCODE_MODEL": "scripted/script", "OPENCODE_RATE_LIMIT": "off"}
+    with Server.serve(tmp_path / "server", **options) as server:
+
+        async def story(terminal):
+            await terminal.pilot.press("ctrl+n")
+            await terminal.until(lambda: terminal.app.figures.model, "the session to be followed")
+            await terminal.say("go")
+            await terminal.until(lambda: terminal.app.figures.tokens_out > 0)
+            await terminal.shows("the whole answer", "12.3k tokens in (12.0k cached) · 3 out", "asked again")
+            # What is left is the second attempt's, which plays the script anew.
+            assert terminal.screen().count("half an answer") == 1
+            assert terminal.screen().count("half a thought") == 1
+
+        Terminals(server, "default").play(story)
 
 
 def test_what_is_refused_is_said(terminals, client):

@@ -1,5 +1,6 @@
 """A receiver of webhooks over real HTTP, which can fail, hang up, redirect and be down."""
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +11,9 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 class Receiver:
     """Listens on 127.0.0.1 from `start` on. `answers` are statuses to give first; then it is 204."""
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, tls=None):
         self.answers = list(answers)
+        self._tls = tls
         self.requests = []
         self.port = 0
         self._server = None
@@ -34,10 +36,16 @@ class Receiver:
                 own.requests.append((self.path, dict(self.headers), b""))
                 self.send_error(404)
 
+            def handle(self):
+                with contextlib.suppress(OSError):  # a client that did not trust the certificate has left
+                    super().handle()
+
             def log_message(self, *args):
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -52,7 +60,7 @@ class Receiver:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}/hook?key=s3cret"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}/hook?key=s3cret"
 
     @property
     def bodies(self):

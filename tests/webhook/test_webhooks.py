@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import sqlite3
+import ssl
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -27,6 +28,7 @@ from tests.contracts.stored import stored_session, text
 from tests.live.server import ROOT, until
 from tests.server.talk import create, say, turn
 from tests.webhook.receiver import SECRET, Receiver
+from tests.wire.certificate import make_certificate
 
 LOOPBACK = Allowed.read(("127.0.0.1",))
 
@@ -244,6 +246,20 @@ def test_redirects_are_not_followed_and_only_2xx_counts(status):
         assert [path for path, _, _ in receiver.requests] == ["/hook?key=s3cret"]
 
 
+def test_over_tls_it_goes_to_whom_the_certificate_names_and_to_nobody_else(tmp_path, monkeypatch):
+    made, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    with Receiver(tls=context) as receiver:
+        with pytest.raises(WebhookFailed, match="CERTIFICATE_VERIFY_FAILED"):
+            poster(receiver)(a_webhook(receiver.url))
+        assert receiver.requests == []
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(made))
+        poster(receiver)(a_webhook(receiver.url))
+        assert len(receiver.requests) == 1
+
+
 def test_a_url_that_left_the_settings_is_final():
     with pytest.raises(WebhookFailed) as failed:
         Poster({}, LOOPBACK, key_of(SECRET))(a_webhook("https://gone.example/"))
@@ -285,7 +301,9 @@ def test_it_connects_to_the_checked_address_and_asks_no_more(receiver, monkeypat
     [
         "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
         "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
-        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:db8::1",
+        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:db8::1", "::127.0.0.1", "::ffff:0:127.0.0.1",
+        "64:ff9b:1::7f00:1", "fec0::1", "2001:0:7f00:1::",
+        "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:7f00:0:100::", "::7f00:1",
     ],
 )  # fmt: skip
 def test_what_is_not_public(address):
