@@ -13,7 +13,7 @@ from opencode.clock import timestamp
 from opencode.errors import InvalidRequest, KeyTaken, NotFound, PermissionAnswered, SessionNotFound
 from opencode.ids import new_id
 from opencode.provider.port import Models
-from opencode.records import Message, Page, Permission, Session, Turn
+from opencode.records import Message, Page, Session, Turn
 from opencode.session import diff, fork, permission
 from opencode.session.beginning import awaited
 from opencode.session.budget import Budget
@@ -150,10 +150,6 @@ class SessionService:
     ) -> tuple[Session, list[Message], bool]:
         """The session with a page of its messages, in one consistent view, and whether there are older ones."""
         return self.store.snapshot(owner, session_id, limit=limit, before=before)
-
-    def asked(self, session_id: str) -> list[Permission]:
-        """What the session's running turn waits for; of one that `snapshot` has given to its owner."""
-        return permission.pending(self.store, session_id)
 
     def update(self, owner: str, session_id: str, values: Mapping[str, Any]) -> Session:
         """Change title, model, tools or permission; followers see `session_updated`."""
