@@ -161,9 +161,9 @@ def test_each_route_needs_the_scope_of_its_contract(app):
 
 
 def test_who_may_only_read_can_read_and_follow_what_its_owner_wrote(make_app):
-    client = make_app(auth_tokens=("anna:write", "anna:read:eyes")).test_client()
-    session_id = create(client, bearer("write"))
-    events = say(client, session_id, headers=bearer("write")).rest()
+    client = make_app(auth_tokens=("anna:hands", "anna:read:eyes")).test_client()
+    session_id = create(client, bearer("hands"))
+    events = say(client, session_id, headers=bearer("hands")).rest()
 
     followed = follow(client, session_id, "?until=end", headers=bearer("eyes")).rest()
 
@@ -173,7 +173,8 @@ def test_who_may_only_read_can_read_and_follow_what_its_owner_wrote(make_app):
 
 MALFORMED = [
     ":", "name:", "Name:token", "na me:token", "n" * 33 + ":token", "name:read+fly:token", "name::token",
-    "name:read:", "name:read:token:more", "é:token", "name:read+:token", ":token",
+    "name:read:", "name:read:token:more", "é:token", "name:read+:token", ":token", "name:read+write", "name:read",
+    "read:token", "name:tökén",
 ]  # fmt: skip
 
 
