@@ -113,7 +113,7 @@ class Guard:
         self._public = settings.public_url
         self._origins = frozenset(settings.cors_origins)
         self._trusts_scheme = bool(self._public) or settings.trusted_proxies > 0
-        hosts = {"localhost", settings.host.lower(), *(host.lower() for host in settings.allowed_hosts)}
+        hosts = {"localhost", settings.host.lower(), *settings.allowed_hosts}
         if self._public is not None:
             hosts.add(urlsplit(self._public).hostname or "")
         self._hosts = hosts

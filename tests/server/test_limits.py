@@ -169,10 +169,14 @@ def test_a_forwarded_address_counts_only_as_far_as_hops_are_trusted(limited):
         return client.get("/api/models", headers={**headers, "X-Forwarded-For": forwarded})
 
     assert ask(untrusted, "1.1.1.1", ANNA).status_code == 200
-    too_many(ask(untrusted, "2.2.2.2", BERT), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    refusal = ask(untrusted, "2.2.2.2", BERT)
+    too_many(refusal, "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert "OPENCODE_TRUSTED_PROXIES=1" in refusal.text
     # What a client writes in front of its proxy's own entry is not believed.
     assert ask(one_hop, "9.9.9.9, 1.1.1.1", ANNA).status_code == 200
-    too_many(ask(one_hop, "8.8.8.8, 1.1.1.1", BERT), "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    refusal = ask(one_hop, "8.8.8.8, 1.1.1.1", BERT)
+    too_many(refusal, "OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+    assert "OPENCODE_TRUSTED_PROXIES" not in refusal.text
     assert ask(one_hop, "9.9.9.9, 2.2.2.2", BERT).status_code == 200
 
 
