@@ -245,7 +245,6 @@ def test_what_is_named_like_a_secret_is_treated_as_one(name):
 
 def test_an_unknown_name_of_ours_is_warned_of_and_others_are_none_of_our_business(tmp_path):
     environ = {"OPENCODE_PORT": "1", "OPENCODE_FUTURE": SECRET, "HOME": "/x", "ANTHROPIC_LOG": "debug"}
-    environ["OPENCODE_TOKEN"] = SECRET  # of `opencode attach`
 
     settings, warnings = settings_of(tmp_path, environ, toml="future = 1\n")
 
