@@ -71,13 +71,18 @@ def tokens_of(settings: Settings) -> tuple[Token, ...]:
     """
     tokens = parse_tokens(settings.auth_tokens)
     owners = sorted({token.owner for token in tokens})
-    if len(owners) > 1 and not settings.shared_shell and settings.sandbox != "require":
+    if len(owners) > 1 and not may_be_several(settings):
         raise SettingsError(
             f"The tokens name several owners ({', '.join(owners)}), and the `bash` of one reaches the files of all."
             " OPENCODE_SANDBOX=require confines it; where they trust one another set OPENCODE_SHARED_SHELL=on; else"
             " start a server for each, under a user of its own."
         )
     return tokens
+
+
+def may_be_several(settings: Settings) -> bool:
+    """Whether owners may share the server: their commands are confined, or they are said to trust one another."""
+    return settings.shared_shell or settings.sandbox == "require"
 
 
 def _token(entry: str, number: int) -> Token:

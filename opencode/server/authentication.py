@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from opencode.errors import Forbidden, Unauthorized
 from opencode.server import auth_handler
-from opencode.server.access import DEFAULT_OWNER, LOCAL_OWNER, SCOPES, Caller, Token, is_name, parse_tokens, tokens_of
+from opencode.server.access import (
+    DEFAULT_OWNER,
+    LOCAL_OWNER,
+    SCOPES,
+    Caller,
+    Token,
+    is_name,
+    may_be_several,
+    parse_tokens,
+    tokens_of,
+)
 from opencode.server.auth_handler import AuthHandler
 from opencode.server.credentials import Claims, Credentials
 from opencode.settings import Settings
@@ -53,7 +63,7 @@ class Authenticator:
         self.is_on = settings.auth_on
         self._tokens = (*tokens_of(settings), *parse_tokens(tuple(filter(None, [new_token]))))
         self._handler = handler
-        self._shared_shell = settings.shared_shell
+        self._may_be_several = may_be_several(settings)
         self._owners = {token.owner for token in self._tokens}
         self._marks = {credentials.token_mark(token.secret): token for token in self._tokens}
         self._handled: OrderedDict[str, str] = OrderedDict()
@@ -102,9 +112,12 @@ class Authenticator:
                 log.error("the custom auth handler must answer True or a name of a-z 0-9 _ -; the request was refused")
             return None
         with self._lock:
-            if owner not in self._owners and self._owners and not self._shared_shell:
-                log.error("the custom auth handler names a second owner: set OPENCODE_SHARED_SHELL=on to allow several")
-                raise Forbidden("This server serves one owner. Where all trust one another: OPENCODE_SHARED_SHELL=on")
+            if owner not in self._owners and self._owners and not self._may_be_several:
+                fix = "OPENCODE_SANDBOX=require confines each one's commands; OPENCODE_SHARED_SHELL=on where all trust one another"
+                log.error(
+                    "the custom auth handler names a second owner, who could reach the first one's files: %s", fix
+                )
+                raise Forbidden(f"This server serves one owner. {fix}.")
             self._owners.add(owner)
             self._handled[mark] = given
             self._handled.move_to_end(mark)
