@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="opencode"'}
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+_FIX = "To allow several: OPENCODE_SANDBOX=require, or OPENCODE_SHARED_SHELL=on where they trust one another."
 #: Tokens that the custom handler let in are kept in memory for the tickets and cookies that were made with them.
 _REMEMBERED_TOKENS = 1000
 
@@ -113,11 +114,10 @@ class Authenticator:
             return None
         with self._lock:
             if owner not in self._owners and self._owners and not self._may_be_several:
-                fix = "OPENCODE_SANDBOX=require confines each one's commands; OPENCODE_SHARED_SHELL=on where all trust one another"
                 log.error(
-                    "the custom auth handler names a second owner, who could reach the first one's files: %s", fix
+                    "the custom auth handler names a second owner, who could reach the files of the first. %s", _FIX
                 )
-                raise Forbidden(f"This server serves one owner. {fix}.")
+                raise Forbidden(f"This server serves one owner. {_FIX}")
             self._owners.add(owner)
             self._handled[mark] = given
             self._handled.move_to_end(mark)
