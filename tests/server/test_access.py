@@ -12,7 +12,7 @@ from tests.server.talk import create, follow, path, refused, routes, say, stored
 
 ANNA, BERT = "anna-secret-1", "bert-secret-2"
 TOKENS = (f"anna:{ANNA}", f"bert:{BERT}", "reader:read:read-only-3", "writer:read+write:no-approval-4", "nameless-5")
-OPEN = {"/health", "/health/ready", "/openapi.json", "/api/login"}
+OPEN = {"/health", "/health/ready", "/openapi.json", "/api/login", "/docs", "/docs/<name>"}
 
 
 def bearer(token: str) -> dict[str, str]:
