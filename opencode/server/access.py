@@ -19,7 +19,7 @@ from opencode.settings import Settings, is_loopback
 SCOPES = ("read", "write", "approve")
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
 #: What an `Authorization` header can carry as it is.
-_TOKEN = re.compile(r"[!-~]+")
+_TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
 #: `Sec-Fetch-Site` of what no other site's page sends; a program sends none.
 _OUR_SITE = {None, "same-origin", "none"}
 #: How the names of headers begin that only a proxy sends.
@@ -99,7 +99,7 @@ def _token(entry: str, number: int) -> Token:
     if len(fields) > 3 or not _NAME.fullmatch(name) or not known or not _TOKEN.fullmatch(secret):  # noqa: PLR2004 - as above
         raise SettingsError(
             f"OPENCODE_AUTH_TOKENS, entry {number}: must be token, name:token or name:scopes:token, in printable"
-            " ASCII without spaces, with a name of a-z 0-9 _ - (at most 32; no scope) and scopes of"
+            " ASCII, with a name of a-z 0-9 _ - (at most 32; no scope) and scopes of"
             f" {', '.join(SCOPES)} joined by '+'."
         )
     return Token(name, frozenset(scopes.split("+")), secret)
