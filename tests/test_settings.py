@@ -230,7 +230,6 @@ def test_what_is_named_like_a_secret_is_treated_as_one(name):
 
 def test_an_unknown_name_of_ours_is_warned_of_and_others_are_none_of_our_business(tmp_path):
     environ = {"OPENCODE_PORT": "1", "OPENCODE_FUTURE": SECRET, "HOME": "/x", "ANTHROPIC_LOG": "debug"}
-    environ["OPENCODE_TOKEN"] = SECRET  # of `opencode attach`
 
     settings, warnings = settings_of(tmp_path, environ, toml="future = 1\n")
 
@@ -247,7 +246,14 @@ TOML_REFUSED = {
     *("host", "auth", "auth_tokens", "allowed_hosts", "cors_origins", "cors_credentials", "project_roots"),
     *("permission", "directory", "public_url", "trusted_proxies", "rate_limit", "data_dir", "database_url", "script"),
     *("anthropic_api_key", "anthropic_base_url", "openai_api_key", "openai_base_url", "max_steps", "max_tokens"),
-    *("rate_limit_max_requests", "rate_limit_max_sessions", "max_streams", "max_turns", "max_body_bytes"),
+    *(
+        "rate_limit_max_requests",
+        "rate_limit_max_sessions",
+        "rate_limit_window_ms",
+        "max_streams",
+        "max_turns",
+        "max_body_bytes",
+    ),
     *("shared_shell", "secret_key"),
     *("shared_shell", "sandbox", "sandbox_network", "sandbox_readable"),
     *("shared_shell", "rate_limit_max_keys", "body_timeout_s"),

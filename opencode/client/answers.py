@@ -94,7 +94,7 @@ class SessionDetail(_Answer, frozen=True, kw_only=True):
     message_count: int
     status: str
     usage: Usage
-    budget: Budgets
+    budget: Budgets | None = None
     seq: int
     messages: list[Message]
     has_older: bool

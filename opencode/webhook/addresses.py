@@ -10,9 +10,8 @@ from opencode.errors import SettingsError
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: IPv4 addresses in the dress of IPv6 ones (RFC 6052): a gateway leads to what is inside.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-#: Not of the Internet, though `is_global` says so: a network's own gateway to IPv4 (RFC 8215), which may put the inside
-#: anywhere, and the two forms that RFC 4291 has given up, of IPv4 addresses and of those of one site.
-_LOCAL = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "::/96", "fec0::/10")))
+#: All that is given out to the Internet (RFC 4291, IANA). The rest holds further such dresses, and local addresses.
+_UNICAST = ipaddress.ip_network("2000::/3")
 _NETWORK_FORM = "a host name, an address, or a network such as 10.1.0.0/16"
 
 
@@ -107,7 +106,7 @@ def is_public(address: _Address) -> bool:
             inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inside is not None:
             return is_public(inside)
-        if any(address in network for network in _LOCAL):
+        if address not in _UNICAST:
             return False
     return address.is_global and not address.is_multicast
 
