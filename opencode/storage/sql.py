@@ -16,6 +16,7 @@ from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, m
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions, turns
+from opencode.storage.texts import Texts
 
 #: How long a writer waits for a store that is merely busy.
 BUSY_PATIENCE_S = 30.0
@@ -48,6 +49,7 @@ class SqlStore(Queries):
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._writing = threading.Lock()
         self._last_seqs: dict[str, int] = {}
+        self._texts = Texts(engine)
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
@@ -67,10 +69,13 @@ class SqlStore(Queries):
         """See `port.EventStore.commit`."""
         if len(self._last_seqs) > _REMEMBERED_SESSIONS:
             self._last_seqs.clear()
+        with self._writing:
+            stored = self._texts.append(appends, self._last_seqs)
+        if stored is not None:
+            return stored
         with self._write() as connection:
-            if len(appends) == 1:
-                return [self._append(connection, appends[0])]
-            return self._append_all(connection, appends)
+            one = len(appends) == 1
+            return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
 
     def _append_all(
         self, connection: Connection, appends: Sequence[port.Append]
@@ -244,6 +249,7 @@ class SqlStore(Queries):
 
     def close(self) -> None:
         """See `port.Store.close`."""
+        self._texts.close()
         self._engine.dispose()
         self._folder.release()
 

@@ -303,6 +303,7 @@ def test_it_connects_to_the_checked_address_and_asks_no_more(receiver, monkeypat
         "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
         "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:db8::1", "::127.0.0.1", "::ffff:0:127.0.0.1",
         "64:ff9b:1::7f00:1", "fec0::1", "2001:0:7f00:1::",
+        "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:7f00:0:100::", "::7f00:1",
     ],
 )  # fmt: skip
 def test_what_is_not_public(address):
