@@ -127,6 +127,8 @@ def test_what_is_stored_is_written_without_waking_the_generator(read, log, turn)
 
     assert reader.take(sum(map(len, sent))) == b"".join(sent)
     assert reader.given == []
+    reader.client.close()
+    reader.ended()
     assert reader.tally.events == 4
 
 
