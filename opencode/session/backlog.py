@@ -17,8 +17,8 @@ _GATHER_S = 0.003
 class Backlog:
     """What arrives while a commit runs, and goes with the next one, in order.
 
-    What somebody waits for goes at once, and so does text where commits are few: only where they would follow each other
-    within milliseconds they gather a little more.
+    What somebody waits for goes at once, and so does text where commits are few: only where they would follow each
+    other within milliseconds they gather a little more.
     """
 
     def __init__(self) -> None:
