@@ -15,6 +15,7 @@ from opencode.errors import SessionNotFound, StoreDamaged, StoreError
 from opencode.storage import rows
 from opencode.storage.apply import KEY_LIFE_S
 from opencode.storage.failures import translated
+from opencode.storage.known import KnownSessions
 from opencode.storage.schema import (
     events,
     file_changes,
@@ -29,6 +30,9 @@ from opencode.storage.schema import (
 )
 
 log = logging.getLogger(__name__)
+
+#: Sessions kept in memory, about a kilobyte each.
+_KNOWN_SESSIONS = 1_000
 
 _ACTIVE = (
     sa.select(turns.c.state)
@@ -58,6 +62,8 @@ class Queries:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # With a server for a database, others change it too.
+        self._known = KnownSessions(0 if engine.dialect.name == "postgresql" else _KNOWN_SESSIONS)
         #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
         self._damage: StoreDamaged | None = None
 
@@ -110,8 +116,12 @@ class Queries:
 
     def get(self, owner: str, session_id: str) -> records.Session:
         """See `port.SessionStore.get`."""
-        with self._read() as connection:
-            return self._session(connection, owner, session_id)
+        session, mark = self._known.get(owner, session_id), self._known.mark()
+        if session is None:
+            with self._read() as connection:
+                session = self._session(connection, owner, session_id)
+            self._known.put(session, mark)
+        return session
 
     @staticmethod
     def _session(connection: Connection, owner: str, session_id: str) -> records.Session:
