@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 from opencode.records import Session
 
-#: Sessions that are kept; who asks for another reads it, and the one that was not asked for longest goes.
-_MOST = 1_000
-
 
 class KnownSessions:
-    """Exact where one process is all that writes: it says here what it has changed, before it says so to anyone else."""
+    """Exact where one process is all that writes: it says here what it has changed before it says so to anyone else.
 
-    def __init__(self) -> None:
+    At most `most` are kept; the one that was not asked for longest goes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._changes = 0
@@ -37,7 +38,7 @@ class KnownSessions:
             if mark != self._changes:
                 return
             self._sessions[session.id] = session
-            if len(self._sessions) > _MOST:
+            if len(self._sessions) > self._most:
                 self._sessions.popitem(last=False)
 
     def forget(self, session_ids: Iterable[str] | None = None) -> None:
