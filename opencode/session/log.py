@@ -73,8 +73,7 @@ class EventLog:
         more = True
         while more:
             more = self._backlog.wait()
-            group = self._backlog.take()
-            if group:
+            while group := self._backlog.take():
                 self._commit(group)
 
     def _commit(self, group: list[Pending]) -> None:
@@ -112,11 +111,12 @@ class EventLog:
         """Tell the authors and the followers. What a turn has submitted behind an append that failed fails with it."""
         settled = list(zip(group, outcomes, strict=True))
         self._backlog.settle(settled)
+        # First those who watch: whoever has seen an event finds it counted.
+        self._tell(group)
         for pending, outcome in settled:
             if isinstance(outcome, Committed):
                 self._publish(pending.append.session_id, outcome)
             pending.settle()
-        self._tell(group)
 
     def _tell(self, group: list[Pending]) -> None:
         stored = [

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
 from opencode.storage import apply, marks, outbox, port, rows, statements
-from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
+from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, migrate, open_engine
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions, turns
@@ -73,9 +73,8 @@ class SqlStore(Queries):
         if stored is not None:
             return stored
         with self._write({append.session_id for append in appends}) as connection:
-            if len(appends) == 1:
-                return [self._append(connection, appends[0])]
-            return self._append_all(connection, appends)
+            one = len(appends) == 1
+            return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
 
     def _append_all(
         self, connection: Connection, appends: Sequence[port.Append]
@@ -274,13 +273,15 @@ def open_store(
     if url is None:
         url = f"sqlite:///{data_dir / 'store.sqlite3'}"
     engine = open_engine(url, durability=durability)
-    folder = Path(make_url(url).database or "").resolve().parent
+    file = Path(make_url(url).database or "").resolve()
+    folder = file.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FolderLock(folder, patience_s=patience_s)
     except OSError as exc:
         raise StoreError(f"The data folder {folder} cannot be used: {exc.strerror}. Set OPENCODE_DATA_DIR.") from exc
     try:
+        make_private(file)
         migrate(engine)
     except BaseException as exc:
         engine.dispose()
