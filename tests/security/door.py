@@ -24,7 +24,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "SignIn": {"token": "wrong"},
 }
 #: What stands in a path besides the session; a new kind fails the matrix until it is thought about here.
-MISSING = {"turn_id": "trn_missing", "permission_id": "per_missing"}
+MISSING = {"turn_id": "trn_missing", "permission_id": "per_missing", "name": "docs.js"}
 
 
 @dataclass(frozen=True)
