@@ -12,10 +12,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
 from opencode.storage import apply, marks, outbox, port, rows, statements
-from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
+from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, migrate, open_engine
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions, turns
+from opencode.storage.texts import Texts
 
 #: How long a writer waits for a store that is merely busy.
 BUSY_PATIENCE_S = 30.0
@@ -48,6 +49,7 @@ class SqlStore(Queries):
         self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._writing = threading.Lock()
         self._last_seqs: dict[str, int] = {}
+        self._texts = Texts(engine)
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
@@ -67,10 +69,13 @@ class SqlStore(Queries):
         """See `port.EventStore.commit`."""
         if len(self._last_seqs) > _REMEMBERED_SESSIONS:
             self._last_seqs.clear()
+        with self._writing:
+            stored = self._texts.append(appends, self._last_seqs)
+        if stored is not None:
+            return stored
         with self._write() as connection:
-            if len(appends) == 1:
-                return [self._append(connection, appends[0])]
-            return self._append_all(connection, appends)
+            one = len(appends) == 1
+            return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
 
     def _append_all(
         self, connection: Connection, appends: Sequence[port.Append]
@@ -244,6 +249,7 @@ class SqlStore(Queries):
 
     def close(self) -> None:
         """See `port.Store.close`."""
+        self._texts.close()
         self._engine.dispose()
         self._folder.release()
 
@@ -268,13 +274,15 @@ def open_store(
     if url is None:
         url = f"sqlite:///{data_dir / 'store.sqlite3'}"
     engine = open_engine(url, durability=durability)
-    folder = Path(make_url(url).database or "").resolve().parent
+    file = Path(make_url(url).database or "").resolve()
+    folder = file.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FolderLock(folder, patience_s=patience_s)
     except OSError as exc:
         raise StoreError(f"The data folder {folder} cannot be used: {exc.strerror}. Set OPENCODE_DATA_DIR.") from exc
     try:
+        make_private(file)
         migrate(engine)
     except BaseException as exc:
         engine.dispose()
