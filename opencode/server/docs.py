@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from opencode.errors import NotFound
 from opencode.server.routes import route
 
-docs = Blueprint("docs", __name__, url_prefix="/docs")
+docs = Blueprint("docs", __name__)
 
 _FILES = Path(__file__).parent / "static" / "docs"
 _TYPES = {
@@ -17,14 +17,14 @@ _TYPES = {
 }
 
 
-@docs.get("")
+@docs.get("/docs")
 @route(summary="The API document for people", text="text/html", scope=None, page=True)
 def show_docs() -> Response:
     return _file("index.html")
 
 
 # Named so that the limiter does not count it: one look at the page is one request.
-@docs.get("/<name>", endpoint="static")
+@docs.get("/static/docs/<name>", endpoint="static")
 @route(summary="A file of that page", text="text/plain", scope=None)
 def docs_file(name: str) -> Response:
     return _file(name)
