@@ -122,6 +122,9 @@ class Settings(BaseModel):
     rate_limit_window_ms: int = _env(
         "OPENCODE_RATE_LIMIT_WINDOW_MS", 60_000, "length of the window", "milliseconds, whole seconds", ge=1000
     )
+    open_browser: Switch = _env(
+        "OPENCODE_OPEN", False, "open the page in a browser when the server stands", "on or off"
+    )
     max_streams: int = _env("OPENCODE_MAX_STREAMS", 100, "open streams an owner", "a whole number", gt=0)
     max_turns: int = _env("OPENCODE_MAX_TURNS", 20, "running turns an owner", "a whole number", gt=0)
     max_body_bytes: int = _env("OPENCODE_MAX_BODY_BYTES", 1_000_000, "largest body of a request", "bytes", ge=1024)

@@ -24,6 +24,7 @@ SPECIAL = {
     "rate_limit": ("off", False),
     "pump": ("off", False),
     "shared_shell": ("on", True),
+    "open_browser": ("on", True),
     "sandbox_network": ("off", False),
     "cors_credentials": ("yes", True),
     "trusted_proxies": ("2", 2),

@@ -167,7 +167,11 @@ class Queries:
             found = connection.execute(_EARLIER if before else _MESSAGES, wanted).all()
             page = list(reversed(found[:limit]))
             bodies = self._parts(connection, [row.id for row in page])
-        return session, [rows.message(row, bodies[row.id]) for row in page], len(found) > limit
+            answered = {row.turn_id for row in page if row.role == "assistant"}
+            by_id = connection.execute(sa.select(turns).where(turns.c.id.in_(answered))).all()
+            known = {row.id: rows.turn(row) for row in by_id}
+        shown = [rows.message(row, bodies[row.id], known.get(row.turn_id)) for row in page]
+        return session, shown, len(found) > limit
 
     @staticmethod
     def _parts(connection: Connection, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
