@@ -77,5 +77,6 @@ def _ask(process: "subprocess.Popen[bytes]", line: bytes) -> bytes:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
-    with process:  # closes the pipes and waits
+    # Closes the pipes and waits. What was written to it and not read cannot be sent any more.
+    with suppress(BrokenPipeError), process:
         pass
