@@ -4,6 +4,7 @@ gevent patches when the worker starts, so nothing here may import what must be p
 """
 
 import errno
+import gc
 import resource
 import socket
 import sys
@@ -117,6 +118,8 @@ def post_worker_init(worker: Any) -> None:
     from opencode.server.banner import banner  # noqa: PLC0415 - as above
 
     _raise_nofile()
+    # What the start has made stays: looking through it for garbage would stop every stream for tens of milliseconds.
+    gc.freeze()
     services = worker.wsgi.extensions["opencode"]
     start_pump(worker.wsgi, services)
     port = worker.sockets[0].getsockname()[1]

@@ -188,7 +188,7 @@ def test_a_cut_wakes_who_reads_and_who_writes(pair):
 
 def test_a_server_that_stops_reading_first_still_says_that_it_stops(app):
     services, limits = app.extensions["opencode"], app.extensions["opencode-limits"]
-    party = Party(Caller("local", frozenset({"read"})), ("address:x",), "a-request", lambda _sign_in: False)
+    party = Party(Caller("local", frozenset({"read"})), ["address:x"], "a-request", lambda _sign_in: False)
     places = Places(lambda: limits.open_stream("local"))
     ours, theirs = socket.socketpair()
     theirs.settimeout(60)
