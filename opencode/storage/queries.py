@@ -15,6 +15,7 @@ from opencode.errors import SessionNotFound, StoreDamaged, StoreError
 from opencode.storage import rows
 from opencode.storage.apply import KEY_LIFE_S
 from opencode.storage.failures import translated
+from opencode.storage.known import KnownSessions
 from opencode.storage.schema import (
     events,
     file_changes,
@@ -30,13 +31,30 @@ from opencode.storage.schema import (
 
 log = logging.getLogger(__name__)
 
+#: Sessions kept in memory, about a kilobyte each.
+_KNOWN_SESSIONS = 1_000
+
 _ACTIVE = (
     sa.select(turns.c.state)
-    .where(turns.c.session_id == sessions.c.id, turns.c.state.in_(records.WORKED_ON_STATES))
+    .where(turns.c.session_id == sessions.c.id, sa.or_(*(turns.c.state == state for state in records.WORKED_ON_STATES)))
     .limit(1)
     .scalar_subquery()
     .label("active_state")
 )
+# What every request and turn asks is built once: to build a statement costs more than to execute it.
+_OF: sa.BindParameter[str] = sa.bindparam("of")
+_SESSION = sa.select(sessions, _ACTIVE).where(sessions.c.id == _OF, sessions.c.owner == sa.bindparam("owner"))
+_LAST_SEQ = sa.select(events.c.last_seq).where(events.c.session_id == _OF).order_by(events.c.first_seq.desc()).limit(1)
+_MESSAGES = (
+    sa.select(messages).where(messages.c.session_id == _OF).order_by(messages.c.id.desc()).limit(sa.bindparam("most"))
+)
+_EARLIER = _MESSAGES.where(messages.c.id < sa.bindparam("before"))
+_PARTS = (
+    sa.select(parts.c.message_id, parts.c.body)
+    .where(parts.c.message_id.in_(sa.bindparam("messages", expanding=True)))
+    .order_by(parts.c.message_id, parts.c.position)
+)
+_TURN = sa.select(turns).where(turns.c.session_id == _OF, turns.c.id == sa.bindparam("turn"))
 
 
 class Queries:
@@ -44,6 +62,8 @@ class Queries:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # With a server for a database, others change it too.
+        self._known = KnownSessions(0 if engine.dialect.name == "postgresql" else _KNOWN_SESSIONS)
         #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
         self._damage: StoreDamaged | None = None
 
@@ -92,24 +112,20 @@ class Queries:
 
     @staticmethod
     def _last_seq(connection: Connection, session_id: str) -> int:
-        newest = (
-            sa.select(events.c.last_seq)
-            .where(events.c.session_id == session_id)
-            .order_by(events.c.first_seq.desc())
-            .limit(1)
-        )
-        return connection.execute(newest).scalar() or 0
+        return connection.execute(_LAST_SEQ, {"of": session_id}).scalar() or 0
 
     def get(self, owner: str, session_id: str) -> records.Session:
         """See `port.SessionStore.get`."""
-        with self._read() as connection:
-            return self._session(connection, owner, session_id)
+        session, mark = self._known.get(owner, session_id), self._known.mark()
+        if session is None:
+            with self._read() as connection:
+                session = self._session(connection, owner, session_id)
+            self._known.put(session, mark)
+        return session
 
     @staticmethod
     def _session(connection: Connection, owner: str, session_id: str) -> records.Session:
-        row = connection.execute(
-            sa.select(sessions, _ACTIVE).where(sessions.c.id == session_id, sessions.c.owner == owner)
-        ).first()
+        row = connection.execute(_SESSION, {"of": session_id, "owner": owner}).first()
         if row is None:
             raise SessionNotFound(session_id)
         return rows.session(row, row.active_state)
@@ -145,25 +161,22 @@ class Queries:
         self, owner: str, session_id: str, *, limit: int, before: str | None = None
     ) -> tuple[records.Session, list[records.Message], bool]:
         """See `port.MessageStore.snapshot`."""
-        wanted = sa.select(messages).where(messages.c.session_id == session_id)
-        if before:
-            wanted = wanted.where(messages.c.id < before)
+        wanted = {"of": session_id, "before": before, "most": limit + 1}
         with self._read() as connection:
             session = self._session(connection, owner, session_id)
-            found = connection.execute(wanted.order_by(messages.c.id.desc()).limit(limit + 1)).all()
+            found = connection.execute(_EARLIER if before else _MESSAGES, wanted).all()
             page = list(reversed(found[:limit]))
             bodies = self._parts(connection, [row.id for row in page])
-        return session, [rows.message(row, bodies[row.id]) for row in page], len(found) > limit
+            answered = {row.turn_id for row in page if row.role == "assistant"}
+            by_id = connection.execute(sa.select(turns).where(turns.c.id.in_(answered))).all()
+            known = {row.id: rows.turn(row) for row in by_id}
+        shown = [rows.message(row, bodies[row.id], known.get(row.turn_id)) for row in page]
+        return session, shown, len(found) > limit
 
     @staticmethod
     def _parts(connection: Connection, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
         bodies: dict[str, list[dict[str, Any]]] = {message_id: [] for message_id in message_ids}
-        found = connection.execute(
-            sa.select(parts.c.message_id, parts.c.body)
-            .where(parts.c.message_id.in_(message_ids))
-            .order_by(parts.c.message_id, parts.c.position)
-        )
-        for message_id, body in found:
+        for message_id, body in connection.execute(_PARTS, {"messages": message_ids}):
             bodies[message_id].append(body)
         return bodies
 
@@ -178,9 +191,7 @@ class Queries:
     def turn(self, session_id: str, turn_id: str) -> records.Turn | None:
         """See `port.MessageStore.turn`."""
         with self._read() as connection:
-            row = connection.execute(
-                sa.select(turns).where(turns.c.session_id == session_id, turns.c.id == turn_id)
-            ).first()
+            row = connection.execute(_TURN, {"of": session_id, "turn": turn_id}).first()
         return None if row is None else rows.turn(row)
 
     def active_turns(self, session_id: str | None = None) -> list[records.Turn]:

@@ -1,7 +1,7 @@
 """The store on a SQL database, through SQLAlchemy."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,12 +25,8 @@ _REMEMBERED_SESSIONS = 10_000
 
 
 def _row(append: port.Append, committed: port.Committed) -> dict[str, object]:
-    return {
-        "session": append.session_id,
-        "first": committed.first_seq,
-        "last": committed.last_seq,
-        "frames": b"".join(committed.frames),
-    }
+    data = b"".join(committed.frames)
+    return {"session": append.session_id, "first": committed.first_seq, "last": committed.last_seq, "frames": data}
 
 
 def _refusal(append: port.Append) -> OpenCodeError:
@@ -52,7 +48,8 @@ class SqlStore(Queries):
         self._texts = Texts(engine)
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def _write(self, session_ids: Iterable[str] | None = None) -> Iterator[Connection]:
+        """Begin a transaction; `session_ids` are those that it changes, where that is known."""
         with self._writing:
             try:
                 with self._writer.begin() as connection:
@@ -63,6 +60,8 @@ class SqlStore(Queries):
                 if isinstance(exc, SQLAlchemyError):
                     raise self._failure(exc) from exc
                 raise
+            finally:
+                self._known.forget(session_ids)
 
     @patient
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
@@ -73,7 +72,7 @@ class SqlStore(Queries):
             stored = self._texts.append(appends, self._last_seqs)
         if stored is not None:
             return stored
-        with self._write() as connection:
+        with self._write({append.session_id for append in appends}) as connection:
             one = len(appends) == 1
             return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
 
