@@ -5,8 +5,8 @@ import re
 import pytest
 
 from opencode.server.markdown import render
-from opencode.server.rendering import Renderer
 from opencode.server.page_files import _STATIC
+from opencode.server.rendering import Renderer
 
 FILES = sorted(path for path in _STATIC.iterdir() if path.suffix in {".js", ".html"})
 
