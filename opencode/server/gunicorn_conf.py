@@ -85,7 +85,7 @@ def on_starting(server: Any) -> None:
 
 
 def _settle(server: Any) -> None:
-    from opencode.server.access import tokens_of  # noqa: PLC0415 - not before the settings are read
+    from opencode.server.access import check_access  # noqa: PLC0415 - not before the settings are read
 
     # Workers are forked from here, and read what is set here.
     environ = environment()
@@ -102,7 +102,7 @@ def _settle(server: Any) -> None:
         )
     if int(environ.get("WEB_CONCURRENCY") or "1") > 1:
         server.log.warning("WEB_CONCURRENCY is reduced to 1: several workers cannot share the embedded store.")
-    tokens_of(settings)
+    check_access(settings)
     if settings.auth is False and beyond:
         raise SettingsError(
             f"Without a token nobody may listen at {beyond[0]}: anyone who reaches it could run commands here."
