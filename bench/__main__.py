@@ -14,6 +14,9 @@ import time
 #: In this order; what a module needs besides the server's own packages is in requirements-bench.txt.
 BENCHES: dict[str, str] = {
     "turns": "bench.turns",
+    "start": "bench.start",
+    "requests": "bench.requests",
+    "pages": "bench.pages",
 }
 
 
