@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import SessionNotFound, StoreDamaged, StoreError
-from opencode.storage import rows
+from opencode.storage import postgresql, rows, statements
 from opencode.storage.apply import KEY_LIFE_S
-from opencode.storage.failures import translated
+from opencode.storage.failures import patient, translated
 from opencode.storage.schema import (
     events,
     file_changes,
@@ -30,6 +30,9 @@ from opencode.storage.schema import (
 
 log = logging.getLogger(__name__)
 
+#: Rows of a log that are read at once.
+_ROWS = 16
+
 _ACTIVE = (
     sa.select(turns.c.state)
     .where(turns.c.session_id == sessions.c.id, turns.c.state.in_(records.WORKED_ON_STATES))
@@ -42,8 +45,15 @@ _ACTIVE = (
 class Queries:
     """The reading half of `SqlStore`; each method is one consistent view."""
 
+    #: How long a store that is busy is waited for.
+    busy_patience_s: float
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        shared = engine.dialect.name == postgresql.BACKEND
+        #: One statement needs no transaction around it; several are to see the same.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT") if shared else engine
+        self._several = engine.execution_options(isolation_level="REPEATABLE READ") if shared else engine
         #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
         self._damage: StoreDamaged | None = None
 
@@ -58,33 +68,36 @@ class Queries:
         return failure
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def _read(self, *, several: bool = False) -> Iterator[Connection]:
         try:
-            with self._engine.connect() as connection:
+            with (self._several if several else self._single).connect() as connection:
                 yield connection
         except SQLAlchemyError as exc:
             raise self._failure(exc) from exc
 
+    @patient
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
         """See `port.EventStore.read`."""
         batches: list[bytes] = []
-        first, size = 0, 0
-        # The row that holds `after` + 1 may begin before it.
+        first, size, last_seq = 0, 0, after
+        # The row that holds `after` + 1 may begin before it. Page by page: a log only grows, so that they fit.
         with self._read() as connection:
-            found = connection.execute(
-                sa.select(events.c.first_seq, events.c.frames)
-                .where(events.c.session_id == session_id, events.c.last_seq > after)
-                .order_by(events.c.first_seq)
-                .execution_options(yield_per=16)
-            )
-            for first_seq, batch in found:
-                first = first or first_seq
-                batches.append(batch)
-                size += len(batch)
-                if size >= limit_bytes:
+            while size < limit_bytes:
+                found = connection.execute(
+                    statements.READ, {"session": session_id, "after": last_seq, "rows": _ROWS}
+                ).all()
+                for row in found:
+                    first = first or row.first_seq
+                    batches.append(row.frames)
+                    last_seq = row.last_seq
+                    size += len(row.frames)
+                    if size >= limit_bytes:
+                        break
+                if len(found) < _ROWS:
                     break
         return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
 
+    @patient
     def last_seq(self, session_id: str) -> int:
         """See `port.EventStore.last_seq`."""
         with self._read() as connection:
@@ -148,7 +161,7 @@ class Queries:
         wanted = sa.select(messages).where(messages.c.session_id == session_id)
         if before:
             wanted = wanted.where(messages.c.id < before)
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             session = self._session(connection, owner, session_id)
             found = connection.execute(wanted.order_by(messages.c.id.desc()).limit(limit + 1)).all()
             page = list(reversed(found[:limit]))
@@ -169,7 +182,7 @@ class Queries:
 
     def message(self, session_id: str, message_id: str) -> records.Message | None:
         """See `port.MessageStore.message`."""
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             row = connection.execute(
                 sa.select(messages).where(messages.c.session_id == session_id, messages.c.id == message_id)
             ).first()
@@ -216,7 +229,7 @@ class Queries:
             sessions.c.id == session_id, sessions.c.owner == owner
         )
         by_owner = sa.select(spending.c.tokens, spending.c.turn_ms).where(spending.c.owner == owner)
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             found = [connection.execute(wanted).first() for wanted in (by_session, by_owner)]
         own, in_all = (records.Spending() if row is None else records.Spending(*row) for row in found)
         return own, in_all

@@ -1,21 +1,21 @@
 """The store on a SQL database, through SQLAlchemy."""
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
-from opencode.storage import apply, marks, outbox, port, rows, statements
-from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_engine
+from opencode.storage import apply, marks, outbox, port, postgresql, rows, statements
+from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_sqlite, parse
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions, turns
+from opencode.storage.writing import Writer
 
 #: How long a writer waits for a store that is merely busy.
 BUSY_PATIENCE_S = 30.0
@@ -39,35 +39,34 @@ def _refusal(append: port.Append) -> OpenCodeError:
 
 
 class SqlStore(Queries):
-    """One process owns it: writers wait for one another by a lock here, never in the database's C code."""
+    """The whole store; `lock` is held by the process that owns it, None where others write to it too."""
 
-    def __init__(self, engine: Engine, lock: FolderLock, *, busy_patience_s: float = BUSY_PATIENCE_S) -> None:
+    def __init__(
+        self, engine: Engine, lock: FolderLock | None = None, *, busy_patience_s: float = BUSY_PATIENCE_S
+    ) -> None:
         super().__init__(engine)
         self.busy_patience_s = busy_patience_s
         self._folder = lock
-        self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
-        self._writing = threading.Lock()
-        self._last_seqs: dict[str, int] = {}
+        self._writer = (Writer if lock is not None else postgresql.SharedWriter)(engine, self._failure)
 
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._writing:
-            try:
-                with self._writer.begin() as connection:
-                    yield connection
-            except BaseException as exc:
-                # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
-                self._last_seqs.clear()
-                if isinstance(exc, SQLAlchemyError):
-                    raise self._failure(exc) from exc
-                raise
+    def _write(self) -> AbstractContextManager[Connection]:
+        return self._writer.transaction()
+
+    @patient
+    def migrate(self) -> None:
+        """Bring the schema up to date."""
+        try:
+            migrate(self._engine)
+        except SQLAlchemyError as exc:
+            raise self._failure(exc) from exc
 
     @patient
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
         """See `port.EventStore.commit`."""
-        if len(self._last_seqs) > _REMEMBERED_SESSIONS:
-            self._last_seqs.clear()
+        if len(self._writer.last_seqs) > _REMEMBERED_SESSIONS:
+            self._writer.last_seqs.clear()
         with self._write() as connection:
+            self._writer.hold(connection, (append.session_id for append in appends))
             if len(appends) == 1:
                 return [self._append(connection, appends[0])]
             return self._append_all(connection, appends)
@@ -93,7 +92,7 @@ class SqlStore(Queries):
             first_seq = self._next_seq(connection, append.session_id)
             committed = port.Committed(first_seq, frames.numbered(append.bodies, first_seq))
             rows.append(_row(append, committed))
-            self._last_seqs[append.session_id] = committed.last_seq
+            self._writer.last_seqs[append.session_id] = committed.last_seq
             outcomes.append(committed)
         self._insert_rows(connection, rows)
         return outcomes
@@ -128,7 +127,7 @@ class SqlStore(Queries):
             return refusal if isinstance(refusal, OpenCodeError) else translated(refusal)
         if savepoint is not None:
             savepoint.commit()
-        self._last_seqs[append.session_id] = committed.last_seq
+        self._writer.last_seqs[append.session_id] = committed.last_seq
         return committed
 
     def _insert(self, connection: Connection, append: port.Append, committed: port.Committed) -> None:
@@ -152,9 +151,9 @@ class SqlStore(Queries):
             raise _refusal(append)
 
     def _next_seq(self, connection: Connection, session_id: str) -> int:
-        if session_id not in self._last_seqs:
-            self._last_seqs[session_id] = self._last_seq(connection, session_id)
-        return self._last_seqs[session_id] + 1
+        if session_id not in self._writer.last_seqs:
+            self._writer.last_seqs[session_id] = self._last_seq(connection, session_id)
+        return self._writer.last_seqs[session_id] + 1
 
     @patient
     def create(
@@ -175,13 +174,15 @@ class SqlStore(Queries):
         """See `port.SessionStore.delete`."""
         with self._write() as connection:
             connection.execute(sessions.delete().where(sessions.c.id == session_id))
-            self._last_seqs.pop(session_id, None)
+            self._writer.last_seqs.pop(session_id, None)
 
     @patient
     def claim(self, turn: records.Turn, *, crashed: bool, lease_until: float) -> records.Turn | None:
         """See `port.TurnStore.claim`."""
         taken = replace(turn, state="running", attempt=turn.attempt + 1, crashes=turn.crashes + crashed)
         with self._write() as connection:
+            # What the attempt before it is storing in this very moment comes first, and is seen.
+            self._writer.hold(connection, [turn.session_id])
             found = connection.execute(
                 turns.update()
                 .where(turns.c.id == turn.id, turns.c.attempt == turn.attempt, turns.c.state.in_(records.ACTIVE_STATES))
@@ -245,7 +246,8 @@ class SqlStore(Queries):
     def close(self) -> None:
         """See `port.Store.close`."""
         self._engine.dispose()
-        self._folder.release()
+        if self._folder is not None:
+            self._folder.release()
 
 
 def open_store(
@@ -267,8 +269,11 @@ def open_store(
     """
     if url is None:
         url = f"sqlite:///{data_dir / 'store.sqlite3'}"
-    engine = open_engine(url, durability=durability)
-    folder = Path(make_url(url).database or "").resolve().parent
+    parsed = parse(url)
+    if parsed.get_backend_name() == postgresql.BACKEND:
+        return _open_shared(parsed, busy_patience_s)
+    folder = Path(parsed.database or "").resolve().parent
+    engine = open_sqlite(parsed, durability=durability)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FolderLock(folder, patience_s=patience_s)
@@ -283,6 +288,17 @@ def open_store(
             raise _unopened(folder, translated(exc), exc) from exc
         raise
     return SqlStore(engine, lock, busy_patience_s=busy_patience_s)
+
+
+def _open_shared(parsed: URL, busy_patience_s: float) -> SqlStore:
+    """PostgreSQL: it may come up together with us, and is waited for."""
+    store = SqlStore(postgresql.open_engine(parsed), busy_patience_s=busy_patience_s)
+    try:
+        store.migrate()
+    except StoreError as exc:
+        store.close()
+        raise type(exc)(f"The store at {parsed.host or 'localhost'} (DATABASE_URL) cannot be opened: {exc}") from exc
+    return store
 
 
 def _unopened(folder: Path, failure: StoreError, exc: SQLAlchemyError) -> StoreError:

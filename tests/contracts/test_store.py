@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -27,9 +28,12 @@ from tests.contracts.stored import (
 )
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.live)])
 def place(request, tmp_path, empty_store):
     """Where a store is: opened as often as a test likes, one at a time."""
+    if request.param == "postgresql":
+        server, url = request.getfixturevalue("postgres"), request.getfixturevalue("postgres_url")
+        return OnPostgres(server, url)
     shutil.copytree(empty_store, tmp_path / "data")
     return Place(tmp_path / "data")
 
@@ -56,6 +60,46 @@ class Place:
             return [connection.execute(statement).fetchall() for statement in statements]
         finally:
             connection.close()
+
+    def refuse_events_of(self, session_id):
+        self.execute(
+            f"CREATE TRIGGER broken BEFORE INSERT ON events WHEN NEW.session_id = '{session_id}'"
+            " BEGIN SELECT RAISE(ABORT, 'disk trouble'); END"
+        )
+
+    def refuse_no_more(self):
+        self.execute("DROP TRIGGER broken")
+
+    def tables(self):
+        ((*names,),) = self.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        return [name for (name,) in names]
+
+
+class OnPostgres(Place):
+    def __init__(self, server, url):
+        super().__init__(Path("/unused"))
+        self.server, self.url = server, url
+
+    def open(self, **more):
+        self.store = open_store(self.url, self.folder, **more)
+        return self.store
+
+    def execute(self, *statements):
+        return self.server.execute(*statements, database=self.url.rpartition("/")[2])
+
+    def refuse_events_of(self, session_id):
+        self.execute(
+            "CREATE FUNCTION broken() RETURNS trigger AS $$ BEGIN RAISE 'disk trouble'; END $$ LANGUAGE plpgsql",
+            f"CREATE TRIGGER broken BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.session_id = '{session_id}')"
+            " EXECUTE FUNCTION broken()",
+        )
+
+    def refuse_no_more(self):
+        self.execute("DROP FUNCTION broken CASCADE")
+
+    def tables(self):
+        ((*names,),) = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return [name for (name,) in names]
 
 
 @pytest.fixture
@@ -231,16 +275,13 @@ def test_a_body_that_breaks_takes_the_whole_group_with_it_and_frees_its_numbers(
 def test_a_database_that_fails_half_way_stores_nothing_of_the_group_and_works_again_afterwards(place, store):
     session, other = stored_session(store), stored_session(store)
     commit_one(store, texts(session.id, "a"))
-    place.execute(
-        f"CREATE TRIGGER broken BEFORE INSERT ON events WHEN NEW.session_id = '{other.id}'"
-        " BEGIN SELECT RAISE(ABORT, 'disk trouble'); END"
-    )
+    place.refuse_events_of(other.id)
 
     with pytest.raises(StoreError, match="the store failed"):
         store.commit([texts(session.id, "lost"), texts(other.id, "lost"), texts(session.id, "lost")])
 
     assert contents(read_all(store, session.id)) == ["a"]
-    place.execute("DROP TRIGGER broken")
+    place.refuse_no_more()
     store.commit([texts(session.id, "b"), texts(other.id, "c")])
     assert numbers(read_all(store, session.id)) == [1, 2]
     assert numbers(read_all(store, other.id)) == [1]
@@ -449,8 +490,7 @@ def test_deleting_a_session_removes_all_that_belongs_to_it_and_nothing_else(plac
 
 
 def table_sizes(place) -> dict[str, int]:
-    ((*names,),) = place.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
-    return {name: place.execute(f"SELECT count(*) FROM {name}")[0][0][0] for (name,) in names}
+    return {name: place.execute(f"SELECT count(*) FROM {name}")[0][0][0] for name in place.tables()}
 
 
 def test_deleting_what_is_not_there_is_no_fault(store):
