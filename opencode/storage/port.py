@@ -60,6 +60,9 @@ class EventStore(Protocol):
     def last_seq(self, session_id: str) -> int:
         """The number of the last stored event, 0 where there is none."""
 
+    def stands(self, session_id: str) -> bool:
+        """Whether there is such a session, whoever owns it."""
+
 
 class SessionStore(Protocol):
     """Sessions by owner. To anyone but its owner a session does not exist."""

@@ -138,4 +138,3 @@ class SharedWriter(Writer):
                 log.error("store: whether transaction %s took place could not be found out", number)
                 return False
             time.sleep(_DOUBT_POLL_S)
-

@@ -103,6 +103,12 @@ class Queries:
         with self._read() as connection:
             return self._last_seq(connection, session_id)
 
+    @patient
+    def stands(self, session_id: str) -> bool:
+        """See `port.EventStore.stands`."""
+        with self._read() as connection:
+            return connection.execute(statements.SESSION_STANDS, {"session": session_id}).first() is not None
+
     @staticmethod
     def _last_seq(connection: Connection, session_id: str) -> int:
         newest = (

@@ -365,4 +365,6 @@ def test_whatever_happens_the_log_is_what_was_written(empty_store):
 
 @pytest.mark.live
 def test_whatever_happens_the_log_on_postgresql_is_what_was_written(postgres):
-    run_state_machine_as_test(lambda: LogMachine(OnPostgres(postgres)), settings=settings(SETTINGS, max_examples=10))
+    run_state_machine_as_test(
+        lambda: LogMachine(OnPostgres(postgres)), settings=settings(SETTINGS, max_examples=4, stateful_step_count=25)
+    )
