@@ -94,8 +94,13 @@ class Postgres(Server):
         if self._as:
             shutil.chown(self.data, "nobody", "nogroup")
         made = subprocess.run(
-            [self.install / "bin/initdb", "-D", self.data, "-U", "opencode", "-A", "trust", "-E", "UTF8", "-N"]
-            + ["--locale=C.UTF-8"],
+            [
+                self.install / "bin/initdb",
+                "-D",
+                self.data,
+                *["-U", "opencode", "-A", "trust", "-E", "UTF8", "-N", "--locale=C.UTF-8"],
+            ],
+            check=False,
             capture_output=True,
             cwd="/",
             **self._as,

@@ -7,14 +7,16 @@ that they look into the store instead; what could not be rung is rung when it is
 import logging
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from opencode.bus.ears import Ears
 from opencode.errors import SettingsError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 

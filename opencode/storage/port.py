@@ -122,8 +122,14 @@ class TurnStore(Protocol):
     def claim(self, turn: Turn, *, crashed: bool, lease_until: float) -> Turn | None:
         """Take it over: the next attempt begins, the one before it is fenced off. None: another was faster."""
 
-    def renew(self, turn_ids: Sequence[str], lease_until: float) -> None:
-        """Still working on these."""
+    def renew(self, turns: Sequence[Turn], lease_until: float) -> dict[str, bool]:
+        """Still working on these. By id, of those whose attempt is still the current one: whether it is to stop."""
+
+    def stop(self, turn_id: str) -> None:
+        """Ask whoever works on it to stop."""
+
+    def working(self, owner: str) -> int:
+        """How many turns of the owner's are running or waiting, wherever that is."""
 
 
 class SpendingStore(Protocol):

@@ -229,6 +229,12 @@ class Queries:
         with self._read() as connection:
             return [rows.turn(row) for row in connection.execute(sa.select(turns).where(wanted).order_by(*order))]
 
+    def working(self, owner: str) -> int:
+        """See `port.TurnStore.working`."""
+        wanted = sa.select(sa.func.count()).where(turns.c.owner == owner, turns.c.state.in_(records.WORKED_ON_STATES))
+        with self._read() as connection:
+            return connection.execute(wanted).scalar_one()
+
     def spent(self, owner: str, session_id: str) -> tuple[records.Spending, records.Spending]:
         """See `port.SpendingStore.spent`."""
         by_session = sa.select(sessions.c.input + sessions.c.output, sessions.c.turn_ms).where(

@@ -81,6 +81,8 @@ def turn(row: Row[Any]) -> Turn:
         usage=_usage(row),
         crashes=row.crashes,
         jumps=bool(row.jumps),
+        lease_until=row.lease_until,
+        stop=bool(row.stop),
     )
 
 

@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
-from opencode.storage import apply, marks, outbox, port, postgresql, rows, statements
+from opencode.storage import apply, leases, marks, outbox, port, postgresql, rows, statements
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_sqlite, parse
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
-from opencode.storage.schema import permissions, sessions, turns
+from opencode.storage.schema import permissions, sessions
 from opencode.storage.writing import Writer
 
 #: How long a writer waits for a store that is merely busy.
@@ -183,18 +183,19 @@ class SqlStore(Queries):
         with self._write() as connection:
             # What the attempt before it is storing in this very moment comes first, and is seen.
             self._writer.hold(connection, [turn.session_id])
-            found = connection.execute(
-                turns.update()
-                .where(turns.c.id == turn.id, turns.c.attempt == turn.attempt, turns.c.state.in_(records.ACTIVE_STATES))
-                .values(state="running", attempt=taken.attempt, crashes=taken.crashes, lease_until=lease_until)
-            )
-        return taken if found.rowcount == 1 else None
+            return taken if leases.claim(connection, turn, taken, lease_until) else None
 
     @patient
-    def renew(self, turn_ids: Sequence[str], lease_until: float) -> None:
+    def renew(self, turns: Sequence[records.Turn], lease_until: float) -> dict[str, bool]:
         """See `port.TurnStore.renew`."""
         with self._write() as connection:
-            connection.execute(turns.update().where(turns.c.id.in_(turn_ids)).values(lease_until=lease_until))
+            return leases.renew(connection, turns, lease_until)
+
+    @patient
+    def stop(self, turn_id: str) -> None:
+        """See `port.TurnStore.stop`."""
+        with self._write() as connection:
+            leases.stop(connection, turn_id)
 
     @patient
     def answer(self, permission_id: str, response: str) -> bool:
