@@ -3,13 +3,14 @@
 import shutil
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from opencode.changes import AskPermission, FoldMessage, PutFileChanges, PutParts, SetTurnState, UpdateSession
-from opencode.errors import OpenCodeError, SessionBusy, SessionNotFound, StaleAttempt, StoreError
-from opencode.records import Spending, Usage
+from opencode.errors import KeyTaken, OpenCodeError, SessionBusy, SessionNotFound, StaleAttempt, StoreError
+from opencode.records import RememberedKey, Spending, Usage
 from opencode.storage.port import Append, Committed
 from opencode.storage.sql import open_store
 from tests.contracts.stored import (
@@ -491,6 +492,54 @@ def test_deleting_a_session_removes_all_that_belongs_to_it_and_nothing_else(plac
 
 def table_sizes(place) -> dict[str, int]:
     return {name: place.execute(f"SELECT count(*) FROM {name}")[0][0][0] for name in place.tables()}
+
+
+def test_a_session_is_stored_with_its_key_once(store):
+    session, again = a_session(), a_session()
+    key = RememberedKey(owner=OWNER, scope="POST /api/session", key="k", body_hash="h", session_id=session.id)
+
+    store.create(session, key)
+    with pytest.raises(KeyTaken):
+        store.create(again, replace(key, session_id=again.id))
+
+    assert store.remembered(OWNER, "POST /api/session", "k") == key
+    assert store.get(OWNER, session.id) == session
+    with pytest.raises(SessionNotFound):
+        store.get(OWNER, again.id)
+
+
+def test_a_lease_is_renewed_by_the_current_attempt_only_and_tells_who_is_to_stop(store):
+    session, other = stored_session(store), stored_session(store)
+    turns = [started_turn(lambda append: commit_one(store, append), own) for own in (session, other)]
+    assert {turn.id for turn in store.claimable(100.0)} == {turn.id for turn in turns}
+
+    store.stop(turns[1].id)
+    assert store.renew(turns, 200.0) == {turns[0].id: False, turns[1].id: True}
+    assert store.claimable(100.0) == []
+    taken = store.claim(turns[0], crashed=True, lease_until=50.0)
+    assert store.renew(turns, 300.0) == {turns[1].id: True}
+    assert [turn.id for turn in store.claimable(100.0)] == [taken.id]
+    assert (store.turn(session.id, taken.id).lease_until, store.turn(other.id, turns[1].id).stop) == (50.0, True)
+    assert store.working(OWNER) == 2
+    assert store.working("eve") == 0
+
+
+def test_a_session_stands_until_it_is_deleted(store):
+    session = stored_session(store)
+    assert store.stands(session.id)
+
+    store.delete(session.id)
+
+    assert not store.stands(session.id)
+
+
+def test_nul_in_what_people_write_is_no_trouble_and_the_log_keeps_it(store):
+    session = stored_session(store, title="a\0b")
+    turn = started_turn(lambda append: commit_one(store, append), session, content="x\0y")
+
+    assert contents(read_all(store, session.id)) == ["x\0y"]
+    assert store.turn(session.id, turn.id).content in {"x\0y", "x\N{SYMBOL FOR NULL}y"}
+    assert store.get(OWNER, session.id).title in {"a\0b", "a\N{SYMBOL FOR NULL}b"}
 
 
 def test_deleting_what_is_not_there_is_no_fault(store):
