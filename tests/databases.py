@@ -51,7 +51,12 @@ class Server:
     def _run(self, command: list[str], **how) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=bound_to_us, **how
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=bound_to_us,  # noqa: PLW1509 - one system call, and no lock
+                **how,
             )
         deadline = time.monotonic() + START_S
         pause = 0.02

@@ -15,7 +15,7 @@ from opencode.errors import OpenCodeError, StoreBusy, StoreError
 from opencode.session.afar import Afar
 from opencode.session.events import Error
 from opencode.session.notable import Stored
-from opencode.session.pending import Pending
+from opencode.session.pending import Pending, failure
 from opencode.session.tail import TAIL_BYTES, Chunk, Park, Place, Tail
 from opencode.session.turn_chunks import until_done
 from opencode.storage.port import Append, Committed, EventStore
@@ -116,16 +116,8 @@ class EventLog:
                 log.warning("log: a commit of %d appends failed, each goes alone now: %s", len(group), exc)
                 self._commit_singly(group)
                 return
-            outcomes = [self._failure(exc)] * len(group)
+            outcomes = [failure(exc)] * len(group)
         self._settle(group, outcomes)
-
-    @staticmethod
-    def _failure(exc: Exception) -> OpenCodeError:
-        if isinstance(exc, OpenCodeError):
-            log.error("log: not stored: %s", exc)
-            return exc
-        log.error("log: not stored, by a fault of ours", exc_info=exc)
-        return StoreError(f"the store failed: {type(exc).__name__}")
 
     def _commit_singly(self, group: list[Pending]) -> None:
         """One append that cannot be stored must not take the others with it, only those of its turn behind it."""

@@ -284,7 +284,7 @@ class Runner:
                 ours = self._store.renew([running.turn for running in working], self.lease())
                 for running in working:
                     # One that is not ours any more ends by itself, with its next append; its tools are to end now.
-                    if ours.get(running.turn.id, True):
+                    if ours.get(running.turn.id, self._everywhere):
                         running.cancel.cancel()
             self.on_tick()
         except StoreError as exc:

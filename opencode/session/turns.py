@@ -5,13 +5,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from opencode.bus.port import Bus
 from opencode.changes import ActivateTurn, EndTurn, QueueTurn, RememberKey, StartTurn, UpdateSession
 from opencode.errors import (
-    IdempotencyConflict,
     KeyTaken,
     OpenCodeError,
     SessionBusy,
@@ -22,43 +21,19 @@ from opencode.errors import (
     StoreError,
     Unavailable,
 )
-from opencode.records import WORKED_ON_STATES, RememberedKey, Session, Turn
+from opencode.records import WORKED_ON_STATES, Session, Turn
 from opencode.session.beginning import messages_of, new_turn, placed, title_of, turn_start
+from opencode.session.ending import ending
 from opencode.session.events import Error
+from opencode.session.keys import Key
 from opencode.session.log import EventLog
-from opencode.session.resume import draft_of, unfolded, where
 from opencode.session.runner import Runner
-from opencode.session.turn import NOT_RUN, UNFINISHED, UNKNOWN, result
 from opencode.session.turn import done as turn_done
 from opencode.storage.port import Append, Store
 
 log = logging.getLogger(__name__)
 
 WhenBusy = Literal["reject", "queue", "interrupt"]
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An `Idempotency-Key` as it came: with the request's method and path, and a hash of its body."""
-
-    scope: str
-    key: str
-    body_hash: str
-
-    def remembered(self, owner: str, session_id: str, turn_id: str | None = None) -> RememberedKey:
-        return RememberedKey(
-            owner=owner,
-            scope=self.scope,
-            key=self.key,
-            body_hash=self.body_hash,
-            session_id=session_id,
-            turn_id=turn_id,
-        )
-
-    def check(self, found: RememberedKey) -> None:
-        """Raise `IdempotencyConflict` where the key was used with another body."""
-        if found.body_hash != self.body_hash:
-            raise IdempotencyConflict("This Idempotency-Key was used before, with another body.")
 
 
 class Turns:
@@ -200,7 +175,7 @@ class Turns:
             claimed = self._store.claim(turn, crashed=False, lease_until=self._runner.lease())
             if claimed is None:
                 return False
-            self._log.append(self._ending(claimed, "aborted", None))
+            self._log.append(ending(self._store, claimed, "aborted", None))
             return True
         turn = placed(turn)
         end = EndTurn(turn.id, turn.message_id, turn.session_id, "aborted", None, turn.usage)
@@ -267,12 +242,12 @@ class Turns:
             log.warning("turn %s: its server died under it %d times", turn.id, claimed.crashes)
             message = f"The server died {claimed.crashes} times while this turn was running; it is not tried again."
             self._log.append(
-                self._ending(claimed, "failed", Error(turn_id=turn.id, message=message, code=_INTERRUPTED))
+                ending(self._store, claimed, "failed", Error(turn_id=turn.id, message=message, code=_INTERRUPTED))
             )
             self.next_in(turn.session_id)
             return
         if turn.stop:
-            self._log.append(self._ending(claimed, "aborted", None))
+            self._log.append(ending(self._store, claimed, "aborted", None))
             self.next_in(turn.session_id)
             return
         log.info("turn %s goes on, attempt %d", turn.id, claimed.attempt)
@@ -299,7 +274,7 @@ class Turns:
             try:
                 current = self._store.turn(turn.session_id, turn.id)
                 if current is not None and current.attempt == turn.attempt and current.ended_at is None:
-                    self._log.append(self._ending(current, "failed", error))
+                    self._log.append(ending(self._store, current, "failed", error))
             except (StaleAttempt, SessionNotFound):
                 pass
             except StoreBusy:
@@ -311,30 +286,6 @@ class Turns:
             self.next_in(turn.session_id)
         if self._hand_on is None:
             self.take_up_all()
-
-    def _ending(self, turn: Turn, status: Literal["aborted", "failed"], error: Error | None) -> Append:
-        """The end of a turn that nobody works on any more: results for its open calls, `error` if any, and `done`.
-
-        Its message gets all that the log shows of it, as if its own attempt had ended it.
-        """
-        message = self._store.message(turn.session_id, turn.message_id)
-        if message is None:
-            raise SessionNotFound(turn.session_id)
-        draft = draft_of(turn, message)
-        folded_seq = self._store.get(turn.owner, turn.session_id).folded_seq
-        where(draft, unfolded(self._store, turn.session_id, folded_seq), turn.id, last="completed")
-        bodies: list[Any] = [
-            result(turn.id, draft, part, UNKNOWN if part["status"] == "running" else NOT_RUN).body()
-            for part in draft.parts
-            if part["status"] in UNFINISHED
-        ]
-        if error is not None:
-            bodies.append(error.body())
-        bodies.append(lambda seq: turn_done(turn, status, turn.usage, seq))
-        end = EndTurn(turn.id, turn.message_id, turn.session_id, status, error.code if error else None, turn.usage)
-        # The guard lets a running turn's attempt end it; a queued one was claimed before.
-        changes = (*draft.take_changes(turn.id), end)
-        return Append(turn.session_id, bodies, changes, turn=(turn.id, turn.attempt), folds=True)
 
 
 _INTERRUPTED = "TURN_INTERRUPTED"

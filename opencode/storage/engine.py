@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from opencode.errors import SettingsError, StoreError
+from opencode.errors import SettingsError, StoreDamaged, StoreError
 from opencode.storage import postgresql
 from opencode.storage.schema import HEAD
 
@@ -157,3 +157,11 @@ def _revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     return found
+
+
+def unopened(folder: Path, failure: StoreError, exc: sa.exc.SQLAlchemyError) -> StoreError:
+    """What is said of a store that is there and cannot be used."""
+    reason = f"The store in {folder} cannot be opened: {exc.__cause__ or type(exc).__name__}."
+    if isinstance(failure, StoreDamaged):
+        reason += " Restore it from a backup; or move it away, and the next start makes an empty one."
+    return type(failure)(reason)

@@ -33,3 +33,19 @@ def renew(connection: Connection, working: Sequence[records.Turn], lease_until: 
 
 def stop(connection: Connection, turn_id: str) -> None:
     connection.execute(turns.update().where(turns.c.id == turn_id).values(stop=1))
+
+
+def claimable(now: float) -> sa.ColumnElement[bool]:
+    """Those whose lease has ended, and those that wait in a session where nobody works."""
+    other = turns.alias()
+    busy = sa.exists().where(other.c.session_id == turns.c.session_id, other.c.state.in_(records.WORKED_ON_STATES))
+    return sa.or_(
+        sa.and_(turns.c.state.in_(records.WORKED_ON_STATES), turns.c.lease_until < now),
+        sa.and_(turns.c.state == "queued", ~busy),
+    )
+
+
+def working(connection: Connection, owner: str) -> int:
+    """How many turns of the owner's are running or waiting."""
+    wanted = sa.select(sa.func.count()).where(turns.c.owner == owner, turns.c.state.in_(records.WORKED_ON_STATES))
+    return connection.execute(wanted).scalar_one()

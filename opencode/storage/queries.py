@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from opencode import frames, records
 from opencode.errors import SessionNotFound, StoreDamaged, StoreError
-from opencode.storage import postgresql, rows, statements
+from opencode.storage import leases, postgresql, rows, statements
 from opencode.storage.apply import KEY_LIFE_S
 from opencode.storage.failures import patient, translated
 from opencode.storage.schema import (
@@ -30,8 +30,7 @@ from opencode.storage.schema import (
 
 log = logging.getLogger(__name__)
 
-#: Rows of a log that are read at once.
-_ROWS = 16
+_ROWS = 16  # of a log, read at once
 
 _ACTIVE = (
     sa.select(turns.c.state)
@@ -45,7 +44,6 @@ _ACTIVE = (
 class Queries:
     """The reading half of `SqlStore`; each method is one consistent view."""
 
-    #: How long a store that is busy is waited for.
     busy_patience_s: float
 
     def __init__(self, engine: Engine) -> None:
@@ -69,9 +67,13 @@ class Queries:
 
     @contextmanager
     def _read(self, *, several: bool = False) -> Iterator[Connection]:
+        with self._translated(), (self._several if several else self._single).connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            with (self._several if several else self._single).connect() as connection:
-                yield connection
+            yield
         except SQLAlchemyError as exc:
             raise self._failure(exc) from exc
 
@@ -213,14 +215,7 @@ class Queries:
 
     def claimable(self, now: float) -> list[records.Turn]:
         """See `port.TurnStore.claimable`."""
-        other = turns.alias()
-        busy = sa.exists().where(other.c.session_id == turns.c.session_id, other.c.state.in_(records.WORKED_ON_STATES))
-        found = self._turns(
-            sa.or_(
-                sa.and_(turns.c.state.in_(records.WORKED_ON_STATES), turns.c.lease_until < now),
-                sa.and_(turns.c.state == "queued", ~busy),
-            )
-        )
+        found = self._turns(leases.claimable(now))
         return list({turn.session_id: turn for turn in reversed(found)}.values())
 
     def _turns(self, wanted: sa.ColumnElement[bool]) -> list[records.Turn]:
@@ -231,9 +226,8 @@ class Queries:
 
     def working(self, owner: str) -> int:
         """See `port.TurnStore.working`."""
-        wanted = sa.select(sa.func.count()).where(turns.c.owner == owner, turns.c.state.in_(records.WORKED_ON_STATES))
         with self._read() as connection:
-            return connection.execute(wanted).scalar_one()
+            return leases.working(connection, owner)
 
     def spent(self, owner: str, session_id: str) -> tuple[records.Spending, records.Spending]:
         """See `port.SpendingStore.spent`."""
@@ -258,16 +252,7 @@ class Queries:
                     idempotency.c.created_at > time.time() - KEY_LIFE_S,
                 )
             ).first()
-        if row is None:
-            return None
-        return records.RememberedKey(
-            owner=owner,
-            scope=scope,
-            key=key,
-            body_hash=row.body_hash,
-            session_id=row.session_id,
-            turn_id=row.turn_id,
-        )
+        return None if row is None else records.RememberedKey(owner=owner, scope=scope, key=key, **row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
     def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
         """See `port.MessageStore.file_changes`."""

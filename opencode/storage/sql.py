@@ -9,9 +9,9 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
-from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
+from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
 from opencode.storage import apply, leases, marks, outbox, port, postgresql, rows, statements
-from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_sqlite, parse
+from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_sqlite, parse, unopened
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions
@@ -55,10 +55,8 @@ class SqlStore(Queries):
     @patient
     def migrate(self) -> None:
         """Bring the schema up to date."""
-        try:
+        with self._translated():
             migrate(self._engine)
-        except SQLAlchemyError as exc:
-            raise self._failure(exc) from exc
 
     @patient
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
@@ -286,7 +284,7 @@ def open_store(
         engine.dispose()
         lock.release()
         if isinstance(exc, SQLAlchemyError):
-            raise _unopened(folder, translated(exc), exc) from exc
+            raise unopened(folder, translated(exc), exc) from exc
         raise
     return SqlStore(engine, lock, busy_patience_s=busy_patience_s)
 
@@ -300,10 +298,3 @@ def _open_shared(parsed: URL, busy_patience_s: float) -> SqlStore:
         store.close()
         raise type(exc)(f"The store at {parsed.host or 'localhost'} (DATABASE_URL) cannot be opened: {exc}") from exc
     return store
-
-
-def _unopened(folder: Path, failure: StoreError, exc: SQLAlchemyError) -> StoreError:
-    reason = f"The store in {folder} cannot be opened: {exc.__cause__ or type(exc).__name__}."
-    if isinstance(failure, StoreDamaged):
-        reason += " Restore it from a backup; or move it away, and the next start makes an empty one."
-    return type(failure)(reason)
