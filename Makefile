@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.12 chooses the interpreter; else scripts/find_python.sh looks for one.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint format faults clean browser environment-run environment-dev
+.PHONY: help run test check lint format faults bench clean browser environment-run environment-dev environment-bench
 
 SHELL := /bin/sh
 VENV_PYTHON := .venv/bin/python
@@ -38,6 +38,9 @@ format: environment-dev ## rewrite the code as the formatter and the safe fixes 
 faults: environment-dev ## kill the server 200 times under running turns, and prove that nothing is lost (a quarter of an hour)
 	@exec $(VENV_PYTHON) -m bench.faults --kills 200
 
+bench: environment-bench ## measure streams and requests against what people use; the tables of docs/performance.md
+	@exec $(VENV_PYTHON) -m bench
+
 clean: ## remove all that the other verbs made: .venv, caches, .work (the example's copies, too)
 	rm -rf .venv .work .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	@find app.py opencode tests scripts examples bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
@@ -45,5 +48,5 @@ clean: ## remove all that the other verbs made: .venv, caches, .work (the exampl
 browser: environment-dev
 	@$(VENV_PYTHON) -m scripts.browser
 
-environment-run environment-dev: environment-%:
+environment-run environment-dev environment-bench: environment-%:
 	@python=$$(PYTHON='$(PYTHON)' sh scripts/find_python.sh) && exec "$$python" -m scripts.environment $*

@@ -39,6 +39,7 @@ NOT_FROM_PROJECT = frozenset(
         "rate_limit_max_keys",
         "rate_limit_max_requests",
         "rate_limit_max_sessions",
+        "rate_limit_window_ms",
         "sandbox",
         "sandbox_network",
         "sandbox_readable",

@@ -58,6 +58,9 @@ class SseReader:
         self._size += len(chunk)
         if self._size > self._max_event_bytes:
             raise SseError(f"an event of more than {self._max_event_bytes} bytes")
+        if self._is_one_event(chunk):
+            self._at_start, self._size = False, 0
+            return [SseEvent("message", chunk[6:-2])]
         if self._skip_lf and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._skip_lf = False
@@ -71,6 +74,16 @@ class SseReader:
         *lines, rest = _LINE_END.split(b"".join((*self._partial, chunk)))
         self._partial = [rest] if rest else []
         return self._read_lines(lines)
+
+    def _is_one_event(self, chunk: bytes) -> bool:
+        """Whether it is one line of data and its end, as model providers send each: the usual, read at a tenth."""
+        return (
+            chunk.startswith(b"data: ")
+            and chunk.endswith(b"\n\n")
+            and chunk.count(b"\n") == 2  # noqa: PLR2004 - the two that end it
+            and b"\r" not in chunk
+            and not (self._partial or self._data or self._event or self._skip_lf or self._id is not None)
+        )
 
     def _read_lines(self, lines: list[bytes]) -> list[SseEvent]:
         if self._at_start:

@@ -1,8 +1,9 @@
 """Run all checks: `python -m scripts.check [--lint]`.
 
-Format, lint and types first, then the test suite twice at the same time: plain, and patched by gevent as the server
-runs. The live tests start servers of their own and run once. The last line sums both runs up; a check that fails
-without a failing test (the linter, a run that died or found no tests) counts there as one failure.
+Format, lint and types first, then the test suite, in two lanes side by side. In one the tests run twice: plain, and
+patched by gevent as the server runs. In the other the live tests, which start servers and browsers of their own and
+mostly wait for them, run once. The last line sums all runs up; a check that fails without a failing test (the linter, a
+run that died or found no tests) counts there as one failure.
 """
 
 import contextlib
@@ -75,6 +76,10 @@ class PytestRun:
         self._command += ["-o", f"cache_dir=.pytest_cache/{name}", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
         self._began_s = self._took_s = 0.0
+
+    @property
+    def started(self) -> bool:
+        return self._process is not None
 
     def start(self) -> None:
         self._began_s = time.monotonic()
@@ -160,16 +165,18 @@ def lint(steps: Steps) -> list[Result]:
 
 
 def run_tests(steps: Steps) -> list[Result]:
-    steps.begin("pytest, plain and under gevent side by side")
-    runs = [
-        PytestRun("plain", "pytest", []),
-        PytestRun("gevent", "scripts.pytest_gevent", ["-m", "not live"]),
+    steps.begin("pytest: plain, then under gevent; beside them what is live")
+    lanes = [
+        [
+            PytestRun("plain", "pytest", ["-m", "not live"]),
+            PytestRun("gevent", "scripts.pytest_gevent", ["-m", "not live"]),
+        ],
+        [PytestRun("live", "pytest", ["-m", "live"])],
     ]
+    runs = [run for lane in lanes for run in lane]
     try:
-        for run in runs:
-            run.start()
-        with Ticker(lambda: " · ".join(run.describe() for run in runs)) as ticker:
-            while sum(run.running() for run in runs):
+        with Ticker(lambda: " · ".join(run.describe() for run in runs if run.started)) as ticker:
+            while sum([_drive(lane) for lane in lanes]):
                 time.sleep(0.1)
                 ticker.tick()
     except BaseException:
@@ -177,6 +184,16 @@ def run_tests(steps: Steps) -> list[Result]:
             run.stop()
         raise
     return [run.finish(steps) for run in runs]
+
+
+def _drive(lane: list[PytestRun]) -> bool:
+    """Start the lane's next run where the one before it has ended; False where all have."""
+    for run in lane:
+        if not run.started:
+            run.start()
+        if run.running():
+            return True
+    return False
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:

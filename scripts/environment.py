@@ -1,4 +1,4 @@
-"""Make `.venv` and keep it in step with the requirement files: `python -m scripts.environment run|dev`.
+"""Make `.venv` and keep it in step with the requirement files: `python -m scripts.environment run|dev|bench`.
 
 Runs in the Python that the environment is made with, before anything is installed. Says nothing but one line where
 there is nothing to do. What was installed is noted in `.venv`, and the note is written only when all went well, so
@@ -23,7 +23,11 @@ from scripts import system_packages
 from scripts.progress import Steps, Ticker
 
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS = {"run": ("requirements.txt",), "dev": ("requirements.txt", "requirements-dev.txt")}
+REQUIREMENTS = {
+    "run": ("requirements.txt",),
+    "dev": ("requirements.txt", "requirements-dev.txt"),
+    "bench": ("requirements.txt", "requirements-dev.txt", "requirements-bench.txt"),
+}
 NOTE = "installed.json"
 OLDEST = (3, 11)
 _PROBE = "import sys, pip; print('%d.%d.%d' % sys.version_info[:3])"
@@ -92,10 +96,11 @@ class Environment:
         return ""
 
     def current(self, kind: str) -> bool:
-        """Whether all that `kind` needs is installed; what `dev` installs covers `run`."""
+        """Whether all that `kind` needs is installed; what `dev` installs covers `run`, and `bench` covers both."""
         note, version = self.note(), self.version()
-        covering = {kind, "dev"}
-        return any(note.get(each) == fingerprint(self.root, each, version) for each in covering)
+        kinds = list(REQUIREMENTS)
+        covering = kinds[kinds.index(kind) :]
+        return any(note.get(each) == fingerprint(self.root, each, version) for each in covering if each in note)
 
     def remember(self, kind: str) -> None:
         note = self.note() | {"home": str(self.path), kind: fingerprint(self.root, kind, self.version())}
@@ -223,7 +228,7 @@ def add_system_packages() -> None:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in REQUIREMENTS:
-        print("usage: python -m scripts.environment run|dev", file=sys.stderr)
+        print("usage: python -m scripts.environment run|dev|bench", file=sys.stderr)
         return 2
     try:
         with alone(ROOT):

@@ -236,12 +236,14 @@ def test_nothing_is_installed_twice(project: Path):
     assert not own.current("dev")
 
 
-def test_what_dev_installs_covers_run(project: Path):
+@pytest.mark.parametrize(("installed", "covered"), [("dev", {"run"}), ("bench", {"run", "dev"})])
+def test_what_more_installs_covers_less(project: Path, installed: str, covered: set[str]):
     own = environment.Environment(project)
+    (project / "requirements-bench.txt").write_text("uvicorn==0.54.0\n")
 
-    own.remember("dev")
+    own.remember(installed)
 
-    assert own.current("run")
+    assert {kind for kind in environment.REQUIREMENTS if own.current(kind)} == {installed, *covered}
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 class Peer:
     """A client that speaks in messages. `port` may be a server, which has one."""
 
-    def __init__(self, port, *, token=None, **options):
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def __init__(self, port, *, token=None, cookie=None, **options):
+        headers = {"Authorization": f"Bearer {token}"} if token else {"Cookie": cookie} if cookie else {}
         options = {"open_timeout": WAIT_S, "close_timeout": WAIT_S, "ping_interval": None, "max_size": None} | options
         uri = f"ws://127.0.0.1:{getattr(port, 'port', port)}/ws"
         self._connection = connect(uri, additional_headers=headers, proxy=None, **options).__enter__()

@@ -9,7 +9,7 @@ import click
 
 from opencode.errors import SettingsError
 from opencode.server.access import tokens_of
-from opencode.server.gunicorn_conf import bind_addresses
+from opencode.server.gunicorn_conf import bind_addresses, cannot_listen
 from opencode.settings import is_loopback, load
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -101,10 +101,7 @@ def _check_free(address: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
     except OSError as exc:
-        raise SettingsError(
-            f"Cannot listen at {address}: {exc.strerror or exc}. Stop what uses the port, or choose another:"
-            f" opencode serve --port {port + 1 if 0 < port < 65535 else 3001}"  # noqa: PLR2004 - the last port
-        ) from None
+        raise SettingsError(cannot_listen(address, port, exc, "opencode serve --{} {}".format)) from None
 
 
 def _become_gunicorn(environ: dict[str, str], bind: list[str]) -> None:

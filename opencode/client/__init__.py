@@ -13,6 +13,8 @@ docs/client.md has more.
 """
 
 from opencode.client.answers import (
+    Budget,
+    Budgets,
     Health,
     Message,
     Model,
@@ -50,6 +52,8 @@ from opencode.client.turn import Turn
 
 __all__ = [
     "ApiError",
+    "Budget",
+    "Budgets",
     "Client",
     "ClientError",
     "Done",

@@ -18,6 +18,22 @@ class Usage(_Answer, frozen=True, kw_only=True):
     turn_ms: int
 
 
+class Budget(_Answer, frozen=True, kw_only=True):
+    """What is spent, up to the last step of a running turn, and the ceiling; None where none is set."""
+
+    tokens: int
+    max_tokens: int | None
+    seconds: float
+    max_seconds: float | None
+
+
+class Budgets(_Answer, frozen=True, kw_only=True):
+    """Of the session, and of its owner in all."""
+
+    session: Budget
+    owner: Budget
+
+
 class Session(_Answer, frozen=True, kw_only=True):
     """A session as `create_session`, `update_session` and `fork_session` answer; `model` is the name as given."""
 
@@ -78,6 +94,7 @@ class SessionDetail(_Answer, frozen=True, kw_only=True):
     message_count: int
     status: str
     usage: Usage
+    budget: Budgets | None = None
     seq: int
     messages: list[Message]
     has_older: bool

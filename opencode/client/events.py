@@ -26,11 +26,12 @@ class TurnEvent(Event, frozen=True, kw_only=True):
 
 
 class TurnStart(TurnEvent, frozen=True, kw_only=True):
-    """The first event of every turn: what was asked, and the model that is to answer."""
+    """The first event of every turn: what was asked, the model that is to answer, the title where it gives one."""
 
     content: str
     message_id: str
     model: str
+    title: str | None = None
 
 
 class Step(TurnEvent, frozen=True, kw_only=True):

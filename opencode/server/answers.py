@@ -8,6 +8,7 @@ import orjson
 from flask import Flask, Response, g, request
 
 from opencode import frames
+from opencode.server.sending import Sending
 from opencode.server.tally import Tally
 from opencode.session.following import Following
 from opencode.wiring import Services
@@ -50,9 +51,10 @@ def event_stream(chunks: Iterable[bytes], on_close: Callable[[], None]) -> Respo
 
 
 def _limit_stalls() -> None:
-    """Cut a reader that takes nothing for long; it can come back with its last id. gunicorn's worker does so itself."""
-    connection = request.environ.get("werkzeug.socket")
-    if connection is not None:
+    """Cut a reader that takes nothing for long; it can come back with its last id."""
+    connection = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
+    # The worker's own connections do so by themselves, and better; a TLS socket and Werkzeug's are as they come.
+    if connection is not None and not isinstance(connection, Sending):
         connection.settimeout(_STALL_S)
 
 

@@ -111,9 +111,12 @@ class Credentials:
         now = self._clock()
         self._store.mark(f"ended:{sign_in}", now=now, until=now + COOKIE_S + TICKET_RECONNECT_S)
 
+    def ended(self, sign_in: str) -> bool:
+        """Whether a sign-in was ended; "" stands for none, which cannot be."""
+        return bool(sign_in) and self._store.marked(f"ended:{sign_in}")
+
     def _standing(self, claims: Claims) -> Claims | None:
-        ended = claims.sign_in and self._store.marked(f"ended:{claims.sign_in}")
-        return None if ended else claims
+        return None if self.ended(claims.sign_in) else claims
 
     # Codes
 

@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from opencode import telemetry
 from opencode.server import (
     api,
+    docs,
     errors,
     guarding,
     health,
@@ -28,7 +29,6 @@ from opencode.server import (
     ws,
 )
 from opencode.server.access import Guard, tokens_of
-from opencode.server.answers import json_response
 from opencode.server.auth_handler import AuthHandler
 from opencode.server.authentication import Authenticator
 from opencode.server.credentials import Credentials
@@ -156,13 +156,14 @@ def _register(app: Flask) -> None:
     app.register_blueprint(tui.tui)
     app.register_blueprint(sign_in.sign_in)
     app.register_blueprint(ws.ws)
+    app.register_blueprint(docs.docs)
     app.register_blueprint(health.health)
     app.register_blueprint(monitoring.monitoring)
 
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)
     def api_document() -> Response:
-        return json_response(openapi.document(app))
+        return openapi.answer(app)
 
 
 def _name_request() -> None:

@@ -3,11 +3,12 @@
 gevent patches when the worker starts, so nothing here may import what must be patched first; `preload_app` stays off.
 """
 
+import errno
 import resource
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from opencode.errors import SettingsError
@@ -32,6 +33,7 @@ limit_request_field_size = 8190
 _TURN_GRACE_S = 10.0
 _POLL_S = 0.1
 _NOFILE = 65_536
+_PRIVILEGED, _LAST_PORT = 1024, 65_535
 
 
 def addresses(environ: Mapping[str, str]) -> list[str]:
@@ -47,6 +49,18 @@ def bind_addresses(host: str, port: str) -> list[str]:
         both = has_ipv6_loopback() and port != "0"
         return [f"127.0.0.1:{port}", f"[::1]:{port}"] if both else [f"127.0.0.1:{port}"]
     return [f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"]
+
+
+def cannot_listen(address: str, port: int, exc: OSError, as_given: Callable[[str, object], str]) -> str:
+    """Why it cannot listen at `address`, and the way out; `as_given(name, value)` is how host or port are given."""
+    other = port + 1 if _PRIVILEGED <= port < _LAST_PORT else 3001
+    if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
+        fix = f"It must be an address of this machine, such as {as_given('host', 'localhost')}"
+    elif exc.errno == errno.EACCES:
+        fix = f"Ports below {_PRIVILEGED} are the administrator's. Choose another: {as_given('port', other)}"
+    else:
+        fix = f"Stop what uses the port, or choose another: {as_given('port', other)}"
+    return f"Cannot listen at {address}: {exc.strerror or exc}. {fix}"
 
 
 def has_ipv6_loopback() -> bool:

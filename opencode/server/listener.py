@@ -15,7 +15,7 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from opencode.errors import InvalidRequest, SettingsError
 from opencode.server.errors import envelope
-from opencode.server.gunicorn_conf import has_ipv6_loopback
+from opencode.server.gunicorn_conf import cannot_listen, has_ipv6_loopback
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
                 sock.close()
             if port == 0 and opened and attempt + 1 < _TRIES:
                 continue  # free on the first address, taken on the second
-            raise SettingsError(_busy(host, port, exc)) from None
+            raise SettingsError(cannot_listen(f"{host}:{port}", port, exc, "Server({}={!r})".format)) from None
         return opened
     raise AssertionError("the last attempt returns or raises")
 
@@ -75,14 +75,6 @@ def _listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _busy(host: str, port: int, exc: OSError) -> str:
-    other = port + 1 if 0 < port < 65535 else 3001  # noqa: PLR2004 - the last port
-    return (
-        f"Cannot listen at {host}:{port}: {exc.strerror or exc}. Stop what uses the port, or choose another:"
-        f" Server(port={other}); port=0 takes a free one."
-    )
 
 
 def listen(app: Flask, sockets: Sequence[socket.socket], *, connections: int = CONNECTIONS) -> Listener:

@@ -1,44 +1,87 @@
 """The API document, made from the URL map and the views' contracts, and so never out of step with them."""
 
 import re
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask
-from pydantic import BaseModel, TypeAdapter
-from pydantic.json_schema import models_json_schema
+import orjson
+from flask import Flask, Response
 
-from opencode.errors import ApiError
-from opencode.server import schemas
+from opencode.server import openapi_refusals as refusals
+from opencode.server import openapi_schemas
+from opencode.server.openapi_schemas import ref
 from opencode.server.routes import Contract
-from opencode.session import events
 from opencode.version import VERSION
 
-_REF = "#/components/schemas/{model}"
-_SCREEN_EVENTS = (
-    "session_created",
-    "session_deleted",
-    "session_selected",
-    "prompt",
-    "message",
-    "tool_call",
-    "tool_result",
-    "permission_request",
-    "permission_reply",
-    "error",
-    "done",
-    "toast",
-    "resync",
-)
+if TYPE_CHECKING:
+    from opencode.wiring import Services
 
-#: Events of a session's stream that are not in its log.
-_UNSTORED: dict[str, dict[str, Any]] = {
-    "session_deleted": {
-        "type": "object",
-        "properties": {"session_id": {"type": "string"}},
-        "required": ["session_id"],
-    },
-    "resync": {"type": "object", "properties": {"seq": {"type": "integer"}}, "required": ["seq"]},
+#: Real answers, written by `python -m scripts.api_examples`.
+EXAMPLES = Path(__file__).with_name("openapi_examples.json")
+
+_ABOUT = """An HTTP server that puts an AI coding agent behind sessions and turns. Whatever the agent says and does \
+arrives as Server-Sent Events, each of them stored before it is shown.
+
+Every answer of 400 and above is an `ErrorEnvelope`:
+
+"""
+#: What an operation is about, by the first part of its path; in the order in which people meet them.
+_TAGS = {
+    "session": "Sessions",
+    "sessions": "Sessions",
+    "models": "Models and projects",
+    "project": "Models and projects",
+    "login": "Signing in",
+    "logout": "Signing in",
+    "ticket": "Signing in",
+    "ws": "WebSocket",
+    "tui": "Shared screens",
+    "health": "Health and monitoring",
+    "metrics": "Health and monitoring",
 }
+_OTHER_TAG = "Pages and documents"
+_REQUEST_ID = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "description": "Made where it is not given; echoed, and written in every log line.",
+    "schema": {"type": "string", "pattern": r"^[A-Za-z0-9_.-]{1,64}$"},
+}
+_LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The id of the last event already seen; goes before `?after=`. Browsers send it by themselves.",
+    "schema": {"type": "string", "maxLength": 100},
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and body within 24 hours is the same request, done once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`respond-async`: 202 at once, and the turn goes on.",
+    "schema": {"type": "string", "examples": ["respond-async"]},
+}
+
+
+@cache
+def _examples() -> dict[str, dict[str, Any]]:
+    return cast("dict[str, dict[str, Any]]", orjson.loads(EXAMPLES.read_bytes()))
+
+
+def answer(app: Flask) -> Response:
+    """The document in JSON; made at the first request, since the routes do not change after it."""
+    made = cast("bytes | None", app.extensions.get("opencode-document"))
+    if made is None:
+        made = app.extensions["opencode-document"] = orjson.dumps(document(app))
+    return Response(made, content_type="application/json")
 
 
 def document(app: Flask) -> dict[str, Any]:
@@ -50,135 +93,136 @@ def document(app: Flask) -> dict[str, Any]:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     ]
     paths: dict[str, Any] = {}
+    groups = refusals.none_of_a_route()
     for rule_text, method, endpoint, contract in sorted(contracts, key=lambda own: own[:2]):
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule_text)
-        paths.setdefault(path, {})[method] = _operation(path, method, endpoint, contract)
+        groups += (own := refusals.of_operation(path, method, contract))
+        paths.setdefault(path, {})[method] = _operation(path, method, endpoint, contract, own)
+    codes = list(dict.fromkeys(kind.code for kind in refusals.kinds()))
+    errors = _examples()["errors"]
+    tools, arguments = _tools(app)
     return {
         "openapi": "3.2.0",
-        "info": {"title": "OpenCode server", "version": VERSION, "license": {"name": "MIT", "identifier": "MIT"}},
+        "info": {
+            "title": "OpenCode server",
+            "version": VERSION,
+            "description": _ABOUT + refusals.table(),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "paths": paths,
         "components": {
-            "schemas": _schemas([contract for *_, contract in contracts]),
-            "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer"},
-                "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "by POST /api/ticket"},
-                "cookie": {
-                    "type": "apiKey",
-                    "in": "cookie",
-                    "name": "__Host-opencode",
-                    "description": "by POST /api/login; on plain http its name is opencode_<port>",
-                },
-            },
+            "schemas": openapi_schemas.all_schemas([contract for *_, contract in contracts], codes) | arguments,
+            "responses": {refusals.name(group): refusals.response(group, errors) for group in groups},
+            "securitySchemes": _security_schemes(),
         },
         "security": [{}, {"token": []}, {"cookie": []}],
+        "tags": [{"name": name} for name in dict.fromkeys([*_TAGS.values(), _OTHER_TAG])],
+        "x-tools": tools,
     }
 
 
-def _operation(path: str, method: str, endpoint: str, contract: Contract) -> dict[str, Any]:
+def _security_schemes() -> dict[str, Any]:
+    return {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "a token of OPENCODE_AUTH_TOKENS, or the printed one",
+        },
+        "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "by POST /api/ticket"},
+        "cookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "__Host-opencode",
+            "description": "by POST /api/login; on plain http its name is opencode_<port>",
+        },
+    }
+
+
+def _tools(app: Flask) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a session's `tools` may name, and the schemas of their arguments."""
+    toolbox = cast("Services", app.extensions["opencode"]).tools
+    tools, arguments = {}, {}
+    for tool in toolbox.specs(toolbox.names):
+        name = f"{tool.name.title()}Arguments"
+        tools[tool.name] = {"description": tool.description, "arguments": ref(name)}
+        arguments[name] = tool.parameters
+    return tools, arguments
+
+
+def _operation(
+    path: str, method: str, endpoint: str, contract: Contract, groups: list[refusals.Kinds]
+) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.replace(".", "_"),
+        "tags": [_tag(path)],
         "summary": contract.summary,
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in re.findall(r"{(\w+)}", path)
-        ],
-        "responses": {**_success(contract), **_also(contract), "default": _refused(contract)},
+        "parameters": _parameters(path, method, contract),
+        "responses": {
+            **_success(contract, f"{method.upper()} {path}"),
+            **{str(own[0].status): {"$ref": f"#/components/responses/{refusals.name(own)}"} for own in groups},
+        },
     }
-    if contract.query is not None:
-        operation["parameters"] += _query(contract.query)
     if contract.body is not None:
         required = any(field.is_required() for field in contract.body.model_fields.values())
-        operation["requestBody"] = {
-            "required": required,
-            "content": {"application/json": {"schema": _ref(contract.body)}},
-        }
+        content = {"schema": ref(contract.body)} | _shown(_examples()["requests"], f"{method.upper()} {path}")
+        operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     if contract.scope is None:
         operation["security"] = []
-    elif method == "get":
-        operation["security"] = [{}, {"token": []}, {"cookie": []}, {"ticket": []}]
+    else:
+        operation["description"] = f"Needs a token with the scope `{contract.scope}`, where authentication is on."
+        if method == "get":
+            operation["security"] = [{}, {"token": []}, {"cookie": []}, {"ticket": []}]
     return operation
 
 
-def _ref(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REF.format(model=model.__name__)}
+def _tag(path: str) -> str:
+    first, *more = path.strip("/").split("/")
+    return _TAGS.get(more[0] if first == "api" else first, _OTHER_TAG)
 
 
-def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "query", "required": False, "schema": schema}
-        for name, schema in model.model_json_schema(ref_template=_REF)["properties"].items()
-    ]
+def _parameters(path: str, method: str, contract: Contract) -> list[dict[str, Any]]:
+    named = re.findall(r"{(\w+)}", path)
+    found = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named]
+    found += openapi_schemas.of_query(contract.query) if contract.query is not None else []
+    if contract.streams is not None and method == "get":
+        found.append(_LAST_EVENT_ID)
+    if "IDEMPOTENCY_CONFLICT" in contract.codes:
+        found.append(_IDEMPOTENCY_KEY)
+    if any(status == 202 for status, *_ in contract.also):  # noqa: PLR2004 - Accepted
+        found.append(_PREFER)
+    return [*found, _REQUEST_ID]
 
 
-def _success(contract: Contract) -> dict[str, Any]:
+def _success(contract: Contract, operation: str) -> dict[str, Any]:
     if contract.upgrades:
         # What is spoken from there on is beyond OpenAPI; docs/api.md has it.
         description = "The connection is a WebSocket from here on: JSON objects as text messages."
         return {"101": {"description": description}}
     content: dict[str, Any] = {}
     if contract.answer is not None:
-        content["application/json"] = {"schema": _ref(contract.answer)}
+        content["application/json"] = {"schema": ref(contract.answer)} | _shown(_examples()["answers"], operation)
     elif contract.text is not None:
         content[contract.text] = {"schema": {"type": "string"}}
     elif contract.streams is None:
         content["application/json"] = {"schema": {"type": "object"}}
     if contract.streams is not None:
-        item = {"$ref": f"#/components/schemas/{contract.streams.capitalize()}Event"}
-        content["text/event-stream"] = {"schema": {"type": "string"}, "itemSchema": item}
-    return {"200": {"description": contract.summary, "content": content}}
+        stream = contract.streams.capitalize()
+        schema = {"schema": ref(f"{stream}EventData"), "itemSchema": ref(f"{stream}Event")}
+        text = _examples()["streams"].get(operation)
+        shown = {"examples": {"example": {"serializedValue": text}}} if text is not None else {}
+        content["text/event-stream"] = schema | shown
+    return {"200": {"description": contract.summary, "content": content}, **_also(contract, operation)}
 
 
-def _also(contract: Contract) -> dict[str, Any]:
-    return {
-        str(status): {"description": meaning}
-        | ({"content": {"application/json": {"schema": _ref(model)}}} if model is not None else {})
-        for status, meaning, model in contract.also
-    }
-
-
-def _refused(contract: Contract) -> dict[str, Any]:
-    codes = ", ".join(sorted({*contract.codes, *_common_codes()}))
-    return {
-        "description": f"Refused. `error.code` is one of: {codes}.",
-        "content": {"application/json": {"schema": _ref(schemas.ErrorEnvelope)}},
-    }
-
-
-def _common_codes() -> set[str]:
-    """Codes that every route may answer: those of the checks before it, and of the server itself."""
-    own = {"SESSION_BUSY", "PERMISSION_ANSWERED", "IDEMPOTENCY_CONFLICT"}
-    return {kind.code for kind in ApiError.__subclasses__()} - own
-
-
-def _schemas(contracts: list[Contract]) -> dict[str, Any]:
-    models: set[type[BaseModel]] = {model for own in contracts for model in (own.body, own.answer) if model}
-    models |= {model for own in contracts for _status, _meaning, model in own.also if model}
-    models.add(schemas.ErrorEnvelope)
-    wanted = [(model, "validation") for model in sorted(models, key=lambda own: own.__name__)]
-    _map, definitions = models_json_schema(wanted, ref_template=_REF)  # type: ignore[arg-type] # a literal, widened
-    found: dict[str, Any] = dict(definitions["$defs"])
-    names = []
-    for event in events.EVENTS:
-        name = f"{event.__name__}Event"
-        found[f"{event.__name__}Data"] = TypeAdapter(event).json_schema(ref_template=_REF)
-        found[name] = _event(event.name, {"$ref": _REF.format(model=f"{event.__name__}Data")})
-        names.append(name)
-    for word, data in _UNSTORED.items():
-        name = f"{word.title().replace('_', '')}Event"
-        found[name] = _event(word, data)
-        names.append(name)
-    found["SessionEvent"] = {"anyOf": [{"$ref": _REF.format(model=name)} for name in names]}
-    found["ScreenEvent"] = _event(None, {"type": "object"})
+def _also(contract: Contract, operation: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for status, meaning, model in contract.also:
+        found[str(status)] = {"description": meaning}
+        if model is not None:
+            content = {"schema": ref(model)} | _shown(_examples()["answers"], f"{operation} {status}")
+            found[str(status)]["content"] = {"application/json": content}
     return found
 
 
-def _event(name: str | None, data: dict[str, Any]) -> dict[str, Any]:
-    """One event of a stream, as OpenAPI 3.2 sees it: its fields are the lines of the frame."""
-    return {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "event": {"enum": list(_SCREEN_EVENTS)} if name is None else {"const": name},
-            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
-        },
-    }
+def _shown(recorded: dict[str, Any], name: str) -> dict[str, Any]:
+    return {"examples": {"example": {"value": recorded[name]}}} if name in recorded else {}

@@ -61,11 +61,14 @@ def read(options: Mapping[str, Any]) -> tuple[Settings, list[str], AuthHandler |
 def _take(name: str, value: Any, given: dict[str, Any], sources: dict[str, str]) -> None:
     if name in _GROUPS:
         _take_group(name, value, given, sources)
+    elif name == "token":
+        # A setting of the commands that call a server; here it would be taken for one that is asked for.
+        raise SettingsError(f"Server({name}=…) is not an option. Tokens are asked for by auth={{'tokens': […]}}.")
     elif name in Settings.model_fields:
         given[name] = value
         sources[name] = f"Server({name}=…)"
     else:
-        raise _unknown(f"Server({name}=…)", name, {*_GROUPS, *Settings.model_fields})
+        raise _unknown(f"Server({name}=…)", name, {*_GROUPS, *Settings.model_fields} - {"token"})
 
 
 def _take_group(group: str, value: Any, given: dict[str, Any], sources: dict[str, str]) -> None:

@@ -11,11 +11,14 @@ One ticker beats for all idle followers, and a watch on each socket tells when a
 
 import errno
 import fcntl
+import math
 import os
+import socket
 import struct
 import termios
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gevent import get_hub
@@ -23,42 +26,12 @@ from gevent.hub import Waiter
 
 from opencode.server.sending import Sending
 from opencode.server.tally import Tally
+from opencode.server.waiting import Follower, Frame, Group, framed, in_slices, lacking
 from opencode.session.log import EventLog
 from opencode.session.tail import Park, Place, Tail
 
-#: Followers served in one callback; the rest has to wait for the next, so that other greenlets run in between.
-_BATCH = 1000
 _TICK_S = 1.0
 _READ = 1  # libev's flag for a watch on input
-
-
-class _Follower:
-    """One waiting stream: where it stands, and what of a write its socket did not take."""
-
-    __slots__ = ("connection", "fd", "gone", "place", "rest", "tally", "turn_id", "waiter", "written_at")
-
-    def __init__(self, connection: Any, place: Place, turn_id: str | None, tally: Tally) -> None:
-        self.connection = connection
-        self.fd: int = connection.fileno()
-        self.place = place
-        self.turn_id = turn_id
-        self.rest = memoryview(b"")
-        self.tally = tally
-        self.written_at = time.monotonic()
-        self.gone = False
-        self.waiter: Any = Waiter()
-
-
-class _Group:
-    """All who wait at one session's tail."""
-
-    __slots__ = ("followers", "scheduled", "tail", "unlisten")
-
-    def __init__(self, tail: Tail) -> None:
-        self.tail = tail
-        self.followers: set[_Follower] = set()
-        self.scheduled = False
-        self.unlisten: Callable[[], None] | None = None
 
 
 class Pump:
@@ -66,21 +39,22 @@ class Pump:
 
     Args:
         log: tells when a session has something new, and when the server stops.
-        beat: what keeps an idle stream open, and `beat_s` how often.
+        beat: what keeps an idle stream open, and `beat_s` how often, in seconds.
     """
 
     def __init__(self, log: EventLog, *, beat: bytes, beat_s: float) -> None:
         self._log = log
-        self._beat = _framed(beat)
-        self._beat_s = beat_s
+        self._beat = framed(beat)
         self._hub = get_hub()
-        self._groups: dict[Tail, _Group] = {}
+        self._groups: dict[Tail, Group] = {}
+        #: Who is to be looked at by the next tick, by the one after it, and so on: all of them fit into `beat_s`.
+        self._slots: deque[set[Follower]] = deque(set() for _ in range(max(1, int(beat_s / _TICK_S) - 1)))
         self._ticker: Any = None
 
     def place(self, environ: Mapping[str, Any], tally: Tally) -> Park | None:
         """A place to wait for the stream that answers this request; None where the generator must serve it alone.
 
-        The pump writes chunks (RFC 9112, section 7.1) past the server: so HTTP/1.1 only, and never under TLS.
+        The pump writes chunks past the server: so HTTP/1.1 only, and never under TLS.
         """
         connection = environ.get("gunicorn.socket")
         # What is wrapped to be sent by is a plain socket.
@@ -92,124 +66,178 @@ class Pump:
             return None
 
         def park(session_id: str, tail: Tail, place: Place, turn_id: str | None) -> None:
-            follower = _Follower(connection, place, turn_id, tally)
-            self._wait(self._join(session_id, tail), follower)
+            group = self._group(session_id, tail)
+            self._wait(Follower(connection, group, place, turn_id, tally=tally, waiter=Waiter()))
 
         return park
 
-    def _wait(self, group: _Group, follower: _Follower) -> None:
-        group.followers.add(follower)
-        tail = group.tail
+    def _wait(self, follower: Follower) -> None:
+        group, tail = follower.group, follower.group.tail
         watch = self._hub.loop.io(follower.fd, _READ)
         try:
+            group.followers.add(follower)
+            self._put_off(follower, len(self._slots) - 1)
+            watch.start(self._readable, follower, watch)
             # Looked at after joining: what comes from here on rings.
-            if tail.last_seq > follower.place.seq or tail.deleted or tail.failed or self._log.closing.is_set():
-                return
-            watch.start(self._readable, group, follower, watch)
+            if self._has_ended(tail) or tail.last_seq > follower.place.seq:
+                self._look_again(group)
             follower.waiter.get()
         finally:
             watch.stop()
             watch.close()
-            self._leave(group, follower)
+            self._leave(follower)
         if follower.gone:
             raise ConnectionResetError(errno.ECONNRESET, "the client has left")
         if follower.rest:
             follower.connection.sendall(follower.rest)
 
-    def _join(self, session_id: str, tail: Tail) -> _Group:
+    def _group(self, session_id: str, tail: Tail) -> Group:
         group = self._groups.get(tail)
         if group is None:
-            group = self._groups[tail] = _Group(tail)
+            group = self._groups[tail] = Group(tail)
             group.unlisten = self._log.listen(session_id, lambda: self._rung(group))
         if self._ticker is None:
             self._ticker = self._hub.loop.timer(_TICK_S, repeat=_TICK_S, ref=False)
             self._ticker.start(self._tick)
         return group
 
-    def _leave(self, group: _Group, follower: _Follower) -> None:
-        group.followers.discard(follower)
+    def _leave(self, follower: Follower) -> None:
+        group = follower.group
+        self._remove(follower)
         if not group.followers and self._groups.get(group.tail) is group:
             del self._groups[group.tail]
-            if group.unlisten is not None:
-                group.unlisten()
+            group.unlisten()
 
-    def _wake(self, group: _Group, follower: _Follower) -> None:
+    def _wake(self, follower: Follower) -> None:
         """Let its own greenlet go on; from here on the pump does not write to it."""
-        if follower in group.followers:
-            group.followers.discard(follower)
+        if follower in follower.group.followers:
+            self._remove(follower)
             self._hub.loop.run_callback(follower.waiter.switch, None)
 
-    def _rung(self, group: _Group) -> None:
-        """There is something new: deliver it in the next turn of the loop, however often it rings until then."""
-        if not group.scheduled:
+    @staticmethod
+    def _remove(follower: Follower) -> None:
+        follower.group.followers.discard(follower)
+        follower.slot.discard(follower)
+
+    # What is new
+
+    def _has_ended(self, tail: Tail) -> bool:
+        return bool(tail.deleted or tail.failed or self._log.closing.is_set())
+
+    def _rung(self, group: Group) -> None:
+        if group.tail.last_seq == group.seen:  # a deletion, a failed store, a stop
+            group.look = True
+        group.seen = group.tail.last_seq
+        self._schedule(group)
+
+    def _look_again(self, group: Group) -> None:
+        """As a ring does, for what no ring may have told."""
+        group.look = group.look or self._has_ended(group.tail)
+        self._schedule(group)
+
+    def _schedule(self, group: Group) -> None:
+        """Deliver in the next turn of the loop, however often this is called until then."""
+        if group.scheduled:
+            group.again = True
+        else:
             group.scheduled = True
-            self._hub.loop.run_callback_threadsafe(self._deliver, group, None)
+            self._hub.loop.run_callback_threadsafe(self._deliver, group)
 
-    def _deliver(self, group: _Group, followers: list[_Follower] | None) -> None:
-        if followers is None:
-            group.scheduled = False
-            followers = list(group.followers)
-        if len(followers) > _BATCH:
-            self._hub.loop.run_callback(self._deliver, group, followers[_BATCH:])
-            del followers[_BATCH:]
-        tail, now = group.tail, time.monotonic()
-        last_seq, at = tail.last_seq, -1
-        frame, end, has_done = b"", 0, False
-        for follower in followers:
-            if follower not in group.followers:
-                continue
-            if follower.place.seq >= last_seq:  # rung for something else: a deletion, a failed store, a stop
-                self._wake(group, follower)
-                continue
-            if follower.place.seq != at:
-                chunk = tail.after(follower.place.seq)
-                if chunk is None:  # it has fallen behind the tail
-                    self._wake(group, follower)
-                    continue
-                at, frame, end, has_done = follower.place.seq, _framed(chunk.data), chunk.last_seq, chunk.has_done
-            if has_done and follower.turn_id is not None:  # perhaps its turn's: the generator looks closely
-                self._wake(group, follower)
-            elif self._write(group, follower, frame, now):
-                follower.tally.events += end - at
-                follower.tally.length += len(frame)
-                follower.place.seq = end
+    def _deliver(self, group: Group) -> None:
+        """One slice of a pass over the group. There is one pass at a time: what comes meanwhile goes with the next."""
+        passing, group.passing = group.passing or self._pass(group), None
+        group.scheduled = False
+        if next(passing, True) is None:
+            group.passing = passing
+        if group.passing is not None or group.again:
+            self._schedule(group)
 
-    def _write(self, group: _Group, follower: _Follower, frame: bytes, now: float) -> bool:
+    def _pass(self, group: Group) -> Iterator[None]:
+        """Write to everybody what they lack."""
+        tail, frames = group.tail, dict[int, Frame | None]()
+        group.again = False
+        look, group.look = group.look, False
+        for follower in in_slices(list(group.followers)):
+            if follower is None:
+                yield
+            elif follower not in group.followers:  # it has left meanwhile
+                continue
+            elif look:
+                self._wake(follower)
+            else:
+                seq = follower.place.seq
+                if seq not in frames:
+                    frames[seq] = lacking(tail, seq)
+                self._send(follower, frames[seq])
+
+    def _send(self, follower: Follower, frame: Frame | None) -> None:
+        """Write a frame, or leave it to the follower's generator where that must look closely."""
+        if frame is None:
+            if follower.place.seq < follower.group.tail.last_seq:  # it has fallen behind the tail
+                self._wake(follower)
+        elif frame.has_done and follower.turn_id is not None:  # perhaps its turn's
+            self._wake(follower)
+        elif self._write(follower, frame):
+            follower.place.seq = frame.last_seq
+
+    def _write(self, follower: Follower, frame: Frame) -> bool:
         """Write without waiting. Whoever does not take it all is woken, with the rest; True where all is on its way."""
         try:
-            taken = os.write(follower.fd, frame)
+            taken = os.write(follower.fd, frame.data)
         except BlockingIOError:
             taken = 0
         except OSError:
             follower.gone = True
-            self._wake(group, follower)
+            self._wake(follower)
             return False
-        if taken < len(frame):
-            follower.rest = memoryview(frame)[taken:]
-            self._wake(group, follower)
-        follower.written_at = now
+        follower.written_at = time.monotonic()
+        follower.tally.length += frame.length
+        follower.tally.events += frame.events
+        if taken < len(frame.data):
+            follower.rest = memoryview(frame.data)[taken:]
+            self._wake(follower)
         return True
 
+    # Beats, and clients that leave
+
     def _tick(self) -> None:
-        """Beat for all who were idle for long."""
-        now = time.monotonic()
-        due = now - self._beat_s + _TICK_S
-        for group in list(self._groups.values()):
-            for follower in [own for own in group.followers if own.written_at <= due]:
-                self._write(group, follower, self._beat, now)
+        due = self._slots.popleft()
+        self._slots.append(set())
+        self._look_at(in_slices(list(due)))
         if not self._groups:
             self._ticker.close()
             self._ticker = None
 
-    def _readable(self, group: _Group, follower: _Follower, watch: Any) -> None:
+    def _look_at(self, followers: Iterator[Follower | None]) -> None:
+        """Beat for those who were idle for long, and put off the others."""
+        now, whole = time.monotonic(), len(self._slots)
+        for follower in followers:
+            if follower is None:
+                self._hub.loop.run_callback(self._look_at, followers)
+                return
+            tail, left = follower.group.tail, whole - math.ceil((now - follower.written_at) / _TICK_S)
+            if self._has_ended(tail) or tail.last_seq > follower.place.seq:
+                self._look_again(follower.group)
+            elif left < 1:
+                self._write(follower, self._beat)
+                left = whole
+            self._put_off(follower, max(0, left - 1))
+
+    def _put_off(self, follower: Follower, ticks: int) -> None:
+        if follower in follower.group.followers:
+            follower.slot.discard(follower)
+            follower.slot = self._slots[ticks]
+            follower.slot.add(follower)
+
+    def _readable(self, follower: Follower, watch: Any) -> None:
         """The client closed its side, or sent something out of turn, which waits for the stream's end."""
-        waiting = fcntl.ioctl(follower.fd, termios.FIONREAD, b"\0\0\0\0")
-        if struct.unpack("i", waiting)[0]:
-            watch.stop()
-        else:
+        watch.stop()
+        if struct.unpack("i", fcntl.ioctl(follower.fd, termios.FIONREAD, b"\0\0\0\0"))[0]:
+            return
+        # It may have closed the one direction only. A beat tells: who has closed both refuses it, at the latest by the
+        # next one.
+        if self._write(follower, self._beat) and follower.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             follower.gone = True
-            self._wake(group, follower)
-
-
-def _framed(data: bytes) -> bytes:
-    return b"%X\r\n%b\r\n" % (len(data), data)
+            self._wake(follower)
+        follower.written_at -= len(self._slots) * _TICK_S
+        self._put_off(follower, 0)

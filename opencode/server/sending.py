@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 #: Handed to the kernel at once.
 _PIECE = 64 * 1024
+#: Of what is encrypted, so much has to be taken in the time limit: what the kernel holds tells nothing of the reader.
+_RECORD = 16 * 1024
 #: Closing throws away what the kernel still holds for this reader, instead of keeping it for minutes.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -57,9 +59,7 @@ class Sending:
         """The bytes that the reader's side has not taken; where they are as many as `before`, it is cut."""
         held = self._unacknowledged()
         if before is not None and held >= before:
-            log.info("a reader took nothing for %g s and is cut", self._stall_s)
-            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            raise BrokenPipeError(errno.EPIPE, "the reader has stopped")
+            raise _cut(self._connection, self._stall_s)
         return held
 
     def _unacknowledged(self) -> int:
@@ -71,3 +71,26 @@ class Sending:
             return 0  # not told on this system
         found: int = struct.unpack("i", answer)[0]
         return found
+
+
+def send_encrypted(connection: Any, stall_s: float, data: bytes) -> None:
+    """As `Sending.sendall`, through TLS, whose socket cannot be wrapped once more; `connection` sends by its class.
+
+    Raises:
+        OSError: the reader has left, or has stopped and is cut (`EPIPE`).
+    """
+    before, left = connection.gettimeout(), memoryview(data)
+    connection.settimeout(stall_s)
+    try:
+        for start in range(0, len(left), _RECORD):
+            type(connection).sendall(connection, left[start : start + _RECORD])
+    except TimeoutError:
+        raise _cut(connection, stall_s) from None
+    finally:
+        connection.settimeout(before)
+
+
+def _cut(connection: Any, stall_s: float) -> BrokenPipeError:
+    log.info("a reader took nothing for %g s and is cut", stall_s)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    return BrokenPipeError(errno.EPIPE, "the reader has stopped")

@@ -3,6 +3,7 @@
 import re
 import ssl
 import time
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from werkzeug.exceptions import BadRequest
 from opencode.errors import InvalidRequest, OpenCodeError
 from opencode.server.errors import envelope
 from opencode.server.reading import body_late
-from opencode.server.sending import Sending
+from opencode.server.sending import Sending, send_encrypted
 
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
 
@@ -105,9 +106,11 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             raise AppImportError(f"Error: {exc}") from None
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        # gunicorn asks for the type of a TLS socket, so that this one stays as it is.
-        plain = not isinstance(client, ssl.SSLSocket)
-        super().handle(listener, Sending(client, stall_s=self.stall_s) if plain else client, addr)
+        if isinstance(client, ssl.SSLSocket):  # gunicorn asks for its type, so that it cannot be wrapped
+            client.sendall = partial(send_encrypted, client, self.stall_s)  # type: ignore[method-assign] # as above
+        else:
+            client = Sending(client, stall_s=self.stall_s)
+        super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         reader = req.body.reader = _Reader(req.body.reader, req.unreader, self.wsgi.config["BODY_TIMEOUT_S"])
@@ -115,6 +118,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             super().handle_request(listener_name, req, sock, addr)
         finally:
             reader.answered()
+        if not self.alive:
+            raise StopIteration  # gunicorn closes the connection, instead of waiting for its next request
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and write its log, then say it in our words."""

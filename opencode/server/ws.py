@@ -47,7 +47,8 @@ def _talk(connected: socket.socket) -> "Talk":
         raise Unavailable("The server is stopping; connect again in a moment.", headers={"Retry-After": "2"})
     take, caller = limits().open_stream, owner()
     places = ws_following.Places(lambda: take(caller))
-    party = ws_commands.Party(g.caller, limits().keys(), g.request_id)
+    ended = current_app.extensions["opencode-authenticator"].credentials.ended
+    party = ws_commands.Party(g.caller, limits().keys(), g.request_id, ended)
     connection = ws_connection.Connection(connected, max_bytes=services().settings.max_body_bytes)
     return ws_commands.Talk(connection, party, sessions(), limits(), places)
 

@@ -1,6 +1,7 @@
 """What is said over a WebSocket: each message a command to the session service (API section 6)."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from opencode.errors import InternalError, InvalidRequest, NotFound
+from opencode.errors import InternalError, InvalidRequest, NotFound, Unauthorized
 from opencode.server import views, ws_messages
 from opencode.server.access import Caller, check_scope
 from opencode.server.errors import envelope, translated
@@ -34,11 +35,15 @@ _STOPPING = "The server is stopping: connect again, and follow from your last se
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Who is at the other end, as the guard let them in; `keys` are whom their messages count for."""
+    """Who is at the other end, as the guard let them in; `keys` are whom their messages count for.
+
+    `ended` says whether a sign-in was ended since.
+    """
 
     caller: Caller
     keys: list[str]
     request_id: str
+    ended: Callable[[str], bool]
 
 
 class Talk:
@@ -80,10 +85,14 @@ class Talk:
     def _hear(self, text: str) -> None:
         found: dict[str, Any] = {}
         try:
-            found = ws_messages.decode(text)
+            found = self._decoded(text)
+            self._check_sign_in()
             self._carry_out(self._admitted(found))
         except Gone:
             return  # there will be no further message
+        except Unauthorized as exc:
+            self._refuse(exc, found)
+            self._connection.close(Code.POLICY, exc.message)
         except Exception as exc:  # a boundary: whatever fails is told to the client, and the connection goes on
             self._refuse(exc, found)
 
@@ -94,6 +103,22 @@ class Talk:
                 log.error("websocket: the failure before was under request %s", self._party.request_id)
             shown_id = self._party.request_id if isinstance(error, InternalError) else None
             self._say({"type": "request_error", **envelope(error, shown_id), **ws_messages.own_id(found)})
+
+    def _decoded(self, text: str) -> dict[str, Any]:
+        try:
+            return ws_messages.decode(text)
+        except InvalidRequest:
+            self._limits.count_message(self._party.keys)
+            raise
+
+    def _check_sign_in(self) -> None:
+        """A connection outlives its request, and must not outlive the cookie that let it in.
+
+        Raises:
+            Unauthorized: it was ended.
+        """
+        if self._party.ended(self._party.caller.sign_in):
+            raise Unauthorized("The sign-in is over: sign in again.")
 
     def _admitted(self, found: dict[str, Any]) -> ws_messages.Command:
         """The command, checked as a request is: scope, limits, fields."""

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from weakref import WeakValueDictionary
 
 from opencode.bus.port import Bus, SharedBus
-from opencode.errors import OpenCodeError, StoreBusy, StoreError
+from opencode.errors import OpenCodeError, StoreBusy
+from opencode.frames import Body
 from opencode.session.afar import Afar
+from opencode.session.backlog import Backlog
 from opencode.session.events import Error
 from opencode.session.notable import Stored
 from opencode.session.pending import Pending, failure
@@ -22,8 +24,6 @@ from opencode.storage.port import Append, Committed, EventStore
 
 log = logging.getLogger(__name__)
 
-#: Bodies that may wait in one unstored append before its author waits too.
-_BACKLOG = 256
 #: How long a deletion waits for followers that are far behind; one that has stopped reading loses the rest.
 _CATCH_UP_S = 5.0
 _CATCH_UP_POLL_S = 0.02
@@ -41,9 +41,7 @@ class EventLog:
         self._tail_bytes = tail_bytes
         self._tails: WeakValueDictionary[str, Tail] = WeakValueDictionary()
         self._tails_lock = threading.Lock()
-        self._queue: list[Pending] = []
-        self._work = threading.Condition()
-        self._closed = False
+        self._backlog = Backlog()
         #: Set while the server stops: every follower ends after what is stored.
         self.closing = threading.Event()
         #: Called with what was stored, by the writer: they must be quick, and must not append.
@@ -68,45 +66,20 @@ class EventLog:
 
         With `after` it is refused where that one failed: nothing may be stored behind a gap.
         """
-        pending = Pending(append)
         if append.changes:
             self.announce(append)
-        with self._work:
-            if self._closed:
-                raise StoreError("the log is closed")
-            if after is not None and isinstance(after.outcome, OpenCodeError):
-                raise after.outcome
-            self._queue.append(pending)
-            self._work.notify()
-        return pending
+        return self._backlog.put(append, after=after)
 
-    def extend(self, pending: Pending | None, append: Append) -> Pending:
-        """Add an append's bodies to `pending` where it still waits and nothing came after it; else submit anew."""
-        with self._work:
-            if (
-                pending is not None
-                and not pending.taken
-                and not pending.append.changes
-                and self._queue[-1] is pending
-                and len(pending.append.bodies) < _BACKLOG
-            ):
-                pending.append.bodies.extend(append.bodies)
-                return pending
-        if pending is not None and not pending.done.is_set() and len(pending.append.bodies) >= _BACKLOG:
-            pending.result()
-        return self.submit(append, after=pending)
+    def extend(self, pending: Pending | None, session_id: str, turn: tuple[str, int], body: Body) -> Pending:
+        """Hand in a piece of a turn's text, behind `pending`, its last append; see `Backlog.extend`."""
+        return self._backlog.extend(pending, session_id, turn, body)
 
     def _write(self) -> None:
-        while True:
-            with self._work:
-                while not self._queue and not self._closed:
-                    self._work.wait()
-                if not self._queue:
-                    return
-                group, self._queue = self._queue, []
-                for pending in group:
-                    pending.taken = True
-            self._commit(group)
+        more = True
+        while more:
+            more = self._backlog.wait()
+            while group := self._backlog.take():
+                self._commit(group)
 
     def _commit(self, group: list[Pending]) -> None:
         try:
@@ -134,20 +107,13 @@ class EventLog:
     def _settle(self, group: list[Pending], outcomes: list[Committed | OpenCodeError]) -> None:
         """Tell the authors and the followers. What a turn has submitted behind an append that failed fails with it."""
         settled = list(zip(group, outcomes, strict=True))
-        lost = {pending.append.turn: outcome for pending, outcome in settled if isinstance(outcome, OpenCodeError)}
-        lost.pop(None, None)
-        with self._work:
-            if lost:
-                behind = [pending for pending in self._queue if pending.append.turn in lost]
-                self._queue = [pending for pending in self._queue if pending.append.turn not in lost]
-                settled += [(pending, lost[pending.append.turn]) for pending in behind]
-            for pending, outcome in settled:
-                pending.taken, pending.outcome = True, outcome
+        self._backlog.settle(settled)
+        # First those who watch: whoever has seen an event finds it counted.
+        self._tell(group)
         for pending, outcome in settled:
             if isinstance(outcome, Committed):
                 self._publish(pending.append.session_id, outcome)
-            pending.done.set()
-        self._tell(group)
+            pending.settle()
 
     def _tell(self, group: list[Pending]) -> None:
         stored = [
@@ -290,9 +256,7 @@ class EventLog:
 
     def close(self) -> None:
         """Store what is queued, then end the writer."""
-        with self._work:
-            self._closed = True
-            self._work.notify()
+        self._backlog.close()
         self._writer.join()
         if self._afar is not None:
             self._afar.close()

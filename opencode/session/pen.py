@@ -56,6 +56,7 @@ class Pen:
     def __init__(self, log: EventLog, turn: Turn, draft: Draft) -> None:
         self._log = log
         self._turn = turn
+        self._attempt = (turn.id, turn.attempt)
         self.draft = draft
         self._last: Pending | None = None
         self._tail = log.tail(turn.session_id)
@@ -66,7 +67,7 @@ class Pen:
         Raises:
             StaleAttempt, StoreError: an earlier event was refused.
         """
-        self._last = self._log.extend(self._last, self._append([event.body()]))
+        self._last = self._log.extend(self._last, self._turn.session_id, self._attempt, event.body())
 
     def write(self, *bodies: Event | Body, changes: tuple[Change, ...] = (), fold: bool = False) -> Committed:
         """Write events and wait until they are stored; with `fold` the message's rows go along."""
@@ -79,4 +80,4 @@ class Pen:
         return self._log.submit(append, after=self._last).result()
 
     def _append(self, bodies: list[Body]) -> Append:
-        return Append(self._turn.session_id, bodies, turn=(self._turn.id, self._turn.attempt))
+        return Append(self._turn.session_id, bodies, turn=self._attempt)

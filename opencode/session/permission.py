@@ -13,7 +13,7 @@ from opencode.ids import made_at, new_id
 from opencode.records import Permission, Session, Turn
 from opencode.session.events import PermissionReply, PermissionRequest
 from opencode.session.pen import Pen
-from opencode.storage.port import PermissionStore, SessionStore, Store
+from opencode.storage.port import PermissionStore, SessionStore
 
 Rule = Literal["allow", "ask", "deny"]
 Response = Literal["once", "always", "reject"]
@@ -32,13 +32,6 @@ def rule(ceiling: Mapping[str, str], session: Mapping[str, str], tool: str) -> s
 def covers(given: Permission, tool: str, params: Mapping[str, Any]) -> bool:
     """Whether an earlier `always` covers a call: for `bash` this very command, for other tools the tool itself."""
     return given.tool == tool and (tool != "bash" or given.params.get("command") == params.get("command"))
-
-
-def pending(store: Store, session_id: str) -> list[Permission]:
-    """The requests that a turn of the session waits on now, the oldest first."""
-    # One that was never answered stays in the store when its turn ends in another way.
-    active = {turn.id for turn in store.active_turns(session_id)}
-    return [asked for asked in store.permissions(session_id, response=None) if asked.turn_id in active]
 
 
 def topic(permission_id: str) -> str:

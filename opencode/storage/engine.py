@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ class FolderLock:
 
     def release(self) -> None:
         os.close(self._fd)
+
+
+def make_private(file: Path) -> None:
+    """Make a new store's file one that only its user can read: the folder may have been there, open to others.
+
+    SQLite gives the files that it puts beside it the same mode.
+    """
+    with suppress(OSError):  # what is wrong with it SQLite says better
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def parse(url: str) -> URL:

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.engine import Row
 
 from opencode.records import Message, Permission, Session, Turn, Usage
+from opencode.storage import port
 
 
 def _usage(row: Row[Any]) -> Usage:
@@ -96,3 +97,13 @@ def permission(row: Row[Any]) -> Permission:
         params=row.params,
         response=row.response,
     )
+
+
+def of_append(append: port.Append, committed: port.Committed) -> dict[str, Any]:
+    """The row of the log that holds what was appended together."""
+    return {
+        "session": append.session_id,
+        "first": committed.first_seq,
+        "last": committed.last_seq,
+        "frames": b"".join(committed.frames),
+    }

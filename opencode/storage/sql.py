@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from opencode import frames, records
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
 from opencode.storage import apply, leases, marks, outbox, port, postgresql, rows, statements
-from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, migrate, open_sqlite, parse, unopened
+from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, migrate, open_sqlite, parse, unopened
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions
@@ -21,15 +21,6 @@ from opencode.storage.writing import Writer
 BUSY_PATIENCE_S = 30.0
 #: Last numbers kept in memory, so that an append need not ask; forgetting them costs a look-up each.
 _REMEMBERED_SESSIONS = 10_000
-
-
-def _row(append: port.Append, committed: port.Committed) -> dict[str, object]:
-    return {
-        "session": append.session_id,
-        "first": committed.first_seq,
-        "last": committed.last_seq,
-        "frames": b"".join(committed.frames),
-    }
 
 
 def _refusal(append: port.Append) -> OpenCodeError:
@@ -63,22 +54,23 @@ class SqlStore(Queries):
         """See `port.EventStore.commit`."""
         if len(self._writer.last_seqs) > _REMEMBERED_SESSIONS:
             self._writer.last_seqs.clear()
+        if (stored := self._writer.texts(appends)) is not None:
+            return stored
         with self._write() as connection:
             self._writer.hold(connection, (append.session_id for append in appends))
-            if len(appends) == 1:
-                return [self._append(connection, appends[0])]
-            return self._append_all(connection, appends)
+            one = len(appends) == 1
+            return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
 
     def _append_all(
         self, connection: Connection, appends: Sequence[port.Append]
     ) -> list[port.Committed | OpenCodeError]:
         """Most of a busy group are pieces of text of many turns: one guard and one insert serve them together."""
         outcomes: list[port.Committed | OpenCodeError] = []
-        rows: list[dict[str, object]] = []
+        found: list[dict[str, object]] = []
         standing: set[tuple[str, int]] | None = None
         for append in appends:
             if append.turn is None or append.changes or append.folds or not append.bodies:
-                self._insert_rows(connection, rows)
+                self._insert_rows(connection, found)
                 standing = None  # it may end a turn
                 outcomes.append(self._append(connection, append))
                 continue
@@ -89,17 +81,17 @@ class SqlStore(Queries):
                 continue
             first_seq = self._next_seq(connection, append.session_id)
             committed = port.Committed(first_seq, frames.numbered(append.bodies, first_seq))
-            rows.append(_row(append, committed))
+            found.append(rows.of_append(append, committed))
             self._writer.last_seqs[append.session_id] = committed.last_seq
             outcomes.append(committed)
-        self._insert_rows(connection, rows)
+        self._insert_rows(connection, found)
         return outcomes
 
     @staticmethod
-    def _insert_rows(connection: Connection, rows: list[dict[str, object]]) -> None:
-        if rows:
-            connection.execute(statements.INSERT_ROW, rows)
-            rows.clear()
+    def _insert_rows(connection: Connection, found: list[dict[str, object]]) -> None:
+        if found:
+            connection.execute(statements.INSERT_ROW, found)
+            found.clear()
 
     def _append(self, connection: Connection, append: port.Append) -> port.Committed | OpenCodeError:
         savepoint = connection.begin_nested() if append.changes else None
@@ -129,7 +121,7 @@ class SqlStore(Queries):
         return committed
 
     def _insert(self, connection: Connection, append: port.Append, committed: port.Committed) -> None:
-        row = _row(append, committed)
+        row = rows.of_append(append, committed)
         if append.turn is None:
             found = connection.execute(statements.INSERT_BY_SESSION, row)
         else:
@@ -244,6 +236,7 @@ class SqlStore(Queries):
 
     def close(self) -> None:
         """See `port.Store.close`."""
+        self._writer.close()
         self._engine.dispose()
         if self._folder is not None:
             self._folder.release()
@@ -271,7 +264,8 @@ def open_store(
     parsed = parse(url)
     if parsed.get_backend_name() == postgresql.BACKEND:
         return _open_shared(parsed, busy_patience_s)
-    folder = Path(parsed.database or "").resolve().parent
+    file = Path(parsed.database or "").resolve()
+    folder = file.parent
     engine = open_sqlite(parsed, durability=durability)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -279,6 +273,7 @@ def open_store(
     except OSError as exc:
         raise StoreError(f"The data folder {folder} cannot be used: {exc.strerror}. Set OPENCODE_DATA_DIR.") from exc
     try:
+        make_private(file)
         migrate(engine)
     except BaseException as exc:
         engine.dispose()

@@ -1,13 +1,15 @@
 """How the store writes: one transaction at a time in this process, whatever others do."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from opencode.errors import StoreError
+from opencode.errors import OpenCodeError, StoreError
+from opencode.storage import port
+from opencode.storage.texts import Texts
 
 
 class Writer:
@@ -20,6 +22,12 @@ class Writer:
         self._writing = threading.Lock()
         #: Where logs end, as far as that is known, so that an append need not ask.
         self.last_seqs: dict[str, int] = {}
+        self._texts = Texts(engine)
+
+    def texts(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError] | None:
+        """Store them the short way, where they are pieces of text alone; None where nothing is stored."""
+        with self._writing:
+            return self._texts.append(appends, self.last_seqs)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -42,3 +50,7 @@ class Writer:
 
     def hold(self, connection: Connection, session_ids: Iterable[str]) -> None:
         """Keep other processes from these sessions; there are none."""
+
+    def close(self) -> None:
+        """Let go of what it has taken."""
+        self._texts.close()

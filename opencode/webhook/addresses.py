@@ -10,6 +10,8 @@ from opencode.errors import SettingsError
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: IPv4 addresses in the dress of IPv6 ones (RFC 6052): a gateway leads to what is inside.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: All that is given out to the Internet (RFC 4291, IANA). The rest holds further such dresses, and local addresses.
+_UNICAST = ipaddress.ip_network("2000::/3")
 _NETWORK_FORM = "a host name, an address, or a network such as 10.1.0.0/16"
 
 
@@ -104,6 +106,8 @@ def is_public(address: _Address) -> bool:
             inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inside is not None:
             return is_public(inside)
+        if address not in _UNICAST:
+            return False
     return address.is_global and not address.is_multicast
 
 

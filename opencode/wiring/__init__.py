@@ -17,6 +17,7 @@ from opencode.session.watch import Watch
 from opencode.settings import Settings
 from opencode.storage.port import SecretStore, Store
 from opencode.storage.sql import open_store
+from opencode.tool.port import Tools
 from opencode.wiring.models import find_models, warm
 from opencode.wiring.shared import Shared, find_shared
 from opencode.wiring.tools import find_tools
@@ -37,6 +38,7 @@ class Services:
     model_reason: str
     #: What commands run in, for people.
     sandbox: str
+    tools: Tools
     log: EventLog
     secrets: SecretStore
     watch: Watch
@@ -109,6 +111,7 @@ def build_services(
         models=models,
         model_reason=reason,
         sandbox=sandbox,
+        tools=toolbox,
         log=event_log,
         secrets=store,
         watch=watch,

@@ -13,6 +13,8 @@ from opencode.server import schemas
 from opencode.session import events as sent
 
 ANSWERS = {
+    answers.Budget: schemas.Budget,
+    answers.Budgets: schemas.Budgets,
     answers.Usage: schemas.Usage,
     answers.Session: schemas.SessionCreated,
     answers.SessionSummary: schemas.SessionSummary,

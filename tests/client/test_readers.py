@@ -10,6 +10,8 @@ import sseclient
 from httpx_sse import connect_sse
 
 from opencode.client import Client
+from tests.client import event_source
+from tests.client.peer import CuttingProxy
 from tests.live.server import Server
 
 pytestmark = pytest.mark.live
@@ -57,7 +59,9 @@ def read_by_sseclient(method, url, body, headers):
         yield from ((event.id, event.event, event.data) for event in source.events())
 
 
-READERS = pytest.mark.parametrize("read", [read_by_httpx_sse, read_by_sseclient], ids=["httpx-sse", "sseclient-py"])
+READERS = pytest.mark.parametrize(
+    "read", [read_by_httpx_sse, read_by_sseclient, event_source.read], ids=["httpx-sse", "sseclient-py", "eventsource"]
+)
 
 
 def log(client, session, *, after=0):
@@ -94,3 +98,23 @@ def test_a_session_that_is_followed_and_taken_up_again(read, client):
             rest += as_log([next(events)])
 
     assert first + rest == log(client, session)
+
+
+def test_an_event_source_whose_connections_are_cut_comes_back_by_itself_and_gets_each_event_once(client, server):
+    session = client.create_session().session_id
+    for _ in range(3):
+        client.ask(session, "hi")
+
+    # Within the head of the answer; before the first event; and twice within events.
+    with (
+        CuttingProxy(server.port, [40, 500, 1500, 2500]) as proxy,
+        contextlib.closing(
+            event_source.read("GET", f"{proxy.url}/api/session/{session}/message?after=0", None, {})
+        ) as events,
+    ):
+        seen = []
+        while [name for _, name, _ in seen].count("done") < 3:
+            seen += as_log([next(events)])
+        assert proxy.count >= 4
+
+    assert seen == log(client, session)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import textwrap
@@ -46,6 +47,20 @@ def tables_of(engine):
             )
             found[name] = (columns, keys, {sql for (sql,) in indexes})
     return found
+
+
+def test_a_store_in_a_folder_that_others_may_enter_is_its_users_alone(tmp_path):
+    folder = tmp_path / "made by an installer"
+    folder.mkdir(mode=0o755)
+
+    store = open_store(None, folder, patience_s=0)
+    try:
+        stored_session(store)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    finally:
+        store.close()
+
+    assert modes == dict.fromkeys(("lock", "store.sqlite3", "store.sqlite3-shm", "store.sqlite3-wal"), 0o600)
 
 
 def test_the_migrations_lead_to_the_schema(tmp_path):

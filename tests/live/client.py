@@ -33,6 +33,8 @@ class Client:
     """Speaks to one server; `token` goes with every request."""
 
     def __init__(self, server, *, host="127.0.0.1", token=None):
+        #: What it trusts, where it speaks through TLS.
+        self.tls = getattr(server, "tls", None)
         self.host = host
         self.port = server.port
         token = token or server.token
@@ -40,6 +42,8 @@ class Client:
 
     def call(self, method, path, body=None, headers=None, *, timeout=30.0):
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        if self.tls is not None:
+            connection = http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=self.tls)
         with contextlib.closing(connection):
             data, kind = (None, {}) if body is None else (json.dumps(body), {"Content-Type": "application/json"})
             connection.request(method, path, data, {**self.headers, **kind, **(headers or {})})
@@ -80,6 +84,8 @@ class Stream:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         self.socket.connect((client.host, client.port))
+        if client.tls is not None:
+            self.socket = client.tls.wrap_socket(self.socket, server_hostname=client.host)
         self.ended = False
         self._data = b""
         self._parser = Parser()

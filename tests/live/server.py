@@ -98,6 +98,9 @@ class Server:
         self.environment = environment(home, **variables)
         self._process = None
 
+    #: What its clients trust, where it is spoken to through TLS.
+    tls = None
+
     # The four ways to run it.
 
     @classmethod
@@ -153,6 +156,8 @@ class Server:
         if self._process.poll() is not None:
             raise AssertionError(f"{self.command} ended with {self._process.returncode}\n{self.output()}")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        if self.tls is not None:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=self.tls)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/health")
             return connection.getresponse().status == 200

@@ -61,11 +61,18 @@ def answer(anthropic_wire):
     return "I can help you with that\u2026"
 
 
+def open_streams(client):
+    """How many streams the server has open."""
+    found = re.search(r"^opencode_open_streams (\S+)$", client.call("GET", "/metrics").data.decode(), re.MULTILINE)
+    return float(found[1])
+
+
 def run_javascript(run, server, folder):
     """The example only follows: it prints what a turn says that another client starts, here this one."""
     script = folder / "client.mjs"
     script.write_text(example("JavaScript/TypeScript Client", server.port), encoding="utf-8")
     client = Client(server)
+    open_before = open_streams(client)
     before = {session["id"] for session in client.call("GET", "/api/sessions").json["sessions"]}
     process = run([NODE, "--experimental-eventsource", "--no-warnings", script])
     session = until(
@@ -75,7 +82,7 @@ def run_javascript(run, server, folder):
         LIMIT_S,
         "the example to make its session",
     )
-    server.says(rf"GET /api/session/{session}/message 200", LIMIT_S)
+    until(lambda: open_streams(client) > open_before, LIMIT_S, "the example to follow its session")
     events = client.turn(session, PROMPT)
     return *finish(process), events
 

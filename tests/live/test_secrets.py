@@ -18,7 +18,7 @@ SECRETS = {
     "ANTHROPIC_API_KEY": "sk-ant-hidden-4f1d",
     "OPENAI_API_KEY": "sk-hidden-openai-9c2b",
     "OPENCODE_AUTH_TOKENS": "ann:hidden-token-77aa",
-    "OPENCODE_SECRET_KEY": "hidden-signing-key-c3",
+    "OPENCODE_SECRET_KEY": "hidden-signing-key-c3-of-at-least-32-characters",
     "OPENCODE_WEBHOOK_SECRET": "hidden-webhook-5e5e",
     "AWS_SECRET_ACCESS_KEY": "hidden-aws-0b0b",
     "GITHUB_TOKEN": "ghp_hidden_1a2b3c",

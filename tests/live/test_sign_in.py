@@ -1,9 +1,11 @@
 """Signing a browser in, and keeping what lets in out of every log, whatever serves."""
 
+import sys
+
 import pytest
 
 from tests.live.client import Client
-from tests.live.server import Server, until
+from tests.live.server import Server, free_port, run, until
 
 WAYS = ["opencode serve", "gunicorn", "flask run"]
 
@@ -92,3 +94,26 @@ def test_no_token_is_written_to_a_log(ways, way):
     assert f"{token}-wrong" not in server.output()
     if way != "flask run":  # whose log is where the token is printed, once
         assert token not in server.stderr()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("name", "value", "form"),
+    [
+        ("OPENCODE_PUBLIC_URL", "box.example", "https://name[:port]"),
+        ("OPENCODE_CORS_ORIGINS", "https://app.example/page", "https://name[:port], by comma"),
+    ],
+)
+def test_a_malformed_address_stops_the_start_with_the_form_that_it_should_have(tmp_path, way, name, value, form):
+    port = str(free_port())
+    command = {
+        "opencode serve": ["opencode", "serve", str(tmp_path), "--port", port],
+        "gunicorn": ["gunicorn", "-b", f"127.0.0.1:{port}", "app:app"],
+        "flask run": ["flask", "run", "--port", port],
+    }[way]
+
+    refused = run([sys.executable, "-m", *command], tmp_path, seconds=60.0, **{name: value})
+
+    assert refused.returncode != 0
+    assert f"{name} must be {form}" in refused.stderr
+    assert value in refused.stderr

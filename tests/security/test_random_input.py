@@ -115,7 +115,9 @@ def check(response, method: str) -> None:
     status = response.status_code
     assert status < 500, (status, response.text[:500])
     if status < 400:
-        assert response.mimetype in {"application/json", "text/event-stream", "text/html"} or status == 204
+        assert (
+            response.mimetype in {"application/json", "text/event-stream", "text/html", "text/plain"} or status == 204
+        )
     elif method != "HEAD":
         refused(response, status, response.json["error"]["code"])
     assert "Traceback" not in (response.text if response.mimetype == "application/json" else "")

@@ -10,7 +10,10 @@ from openapi_spec_validator import validate
 from opencode.errors import ApiError, ProviderError
 from opencode.provider.port import Reasoning, Text, ToolCall, Usage
 from opencode.provider.scripted import Fail
+from opencode.server.openapi import EXAMPLES
+from scripts import api_examples
 from tests.server.talk import create, follow, path, routes, say, stream, turn
+from tests.sse import Parser
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +22,7 @@ def document(make_lasting_app):
 
 
 def resolve(document, schema):
+    """What a reference leads to."""
     while "$ref" in schema:
         node = document
         for step in schema["$ref"].removeprefix("#/").split("/"):
@@ -65,40 +69,110 @@ def test_every_operation_says_what_it_does_takes_and_gives(document):
         # An upgrade has no answer but itself.
         assert ("101" in operation["responses"]) is (address == "/ws")
         assert address == "/ws" or operation["responses"]["200"]["content"], address
-        error = operation["responses"]["default"]["content"]["application/json"]["schema"]
-        assert error == {"$ref": "#/components/schemas/ErrorEnvelope"}
         assert ("requestBody" in operation) <= (method in {"post", "patch", "put"})
     assert len(ids) == len(set(ids))
 
 
-def test_every_error_code_is_documented_where_it_can_come(document):
-    codes = {kind.code for kind in ApiError.__subclasses__()}
-    told = set()
+def refusals(document, operation):
+    """By status, the codes that an operation may be refused with."""
+    found = {}
+    for status, response in operation["responses"].items():
+        if status >= "400":
+            error = resolve(document, response)["content"]["application/json"]["schema"]["allOf"]
+            assert error[0] == {"$ref": "#/components/schemas/ErrorEnvelope"}
+            exact = error[1]["properties"]["error"]["properties"]
+            assert exact["status"] == {"const": int(status)}
+            found[int(status)] = set(exact["code"]["enum"])
+    return found
+
+
+def test_every_error_code_is_documented_with_its_status_where_it_can_come(document):
+    kinds = {(kind.status, kind.code) for kind in ApiError.__subclasses__()}
+    told = {(405, "METHOD_NOT_ALLOWED")}
     for method, address, operation in operations(document):
-        own = set(re.findall(r"[A-Z]{3,}(?:_[A-Z]+)+|UNAUTHORIZED|FORBIDDEN|UNAVAILABLE",
-                             operation["responses"]["default"]["description"]))  # fmt: skip
-        assert own <= codes, own - codes
-        told |= own
-        assert {"INVALID_REQUEST", "NOT_FOUND", "INTERNAL_ERROR", "UNAVAILABLE", "RATE_LIMIT_EXCEEDED"} <= own
+        own = refusals(document, operation)
+        told |= {(status, code) for status, codes in own.items() for code in codes}
+        assert own[400] == {"INVALID_REQUEST"}
+        assert own.keys() >= {404, 414, 429, 431, 500, 503}
+        assert (401 in own) is (operation.get("security") != [] or address == "/api/login")
+        assert ({408, 413, 415} <= own.keys()) is (method != "get")
+        assert ("SESSION_NOT_FOUND" in own[404]) is ("{session_id}" in address)
         if address.endswith("/message") and method == "post":
-            assert "SESSION_BUSY" in own
+            assert own[409] == {"SESSION_BUSY", "IDEMPOTENCY_CONFLICT"}
+            assert own[406] == {"INVALID_REQUEST"}
         if "/permission/" in address:
-            assert "PERMISSION_ANSWERED" in own
-    assert told == codes
+            assert own[409] == {"PERMISSION_ANSWERED"}
+    assert told == kinds
+    assert set(document["components"]["schemas"]["ErrorBody"]["properties"]["code"]["enum"]) == {
+        code for _, code in kinds
+    }
+    for status, code in kinds:
+        assert f"| `{code}` | {status} | " in document["info"]["description"]
+
+
+def test_the_examples_are_what_the_app_answers_now(tmp_path):
+    recorded = api_examples.as_text(api_examples.record(tmp_path))
+
+    assert recorded == EXAMPLES.read_text(encoding="utf-8"), "run: python -m scripts.api_examples"
+
+
+def test_every_operation_has_a_real_answer_as_its_example(document):
+    for method, address, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status >= "400":
+                continue
+            for kind, content in response.get("content", {}).items():
+                if address == "/openapi.json" or kind in {"text/plain", "text/html"}:
+                    continue
+                assert "examples" in content, (method, address, kind)
+                (example,) = content["examples"].values()
+                if kind == "application/json":
+                    check(document, content["schema"], example["value"])
+                else:
+                    check_events(document, content["itemSchema"], Parser().feed(example["serializedValue"].encode()))
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]["application/json"]
+            check(document, content["schema"], content["examples"]["example"]["value"])
+
+
+def test_refusals_show_real_answers(document):
+    shown = {
+        name: example["value"]
+        for response in document["components"]["responses"].values()
+        for name, example in response["content"]["application/json"].get("examples", {}).items()
+    }
+
+    # Not to be had in a moment: a body that never comes, and a fault of ours.
+    assert {kind.__name__ for kind in ApiError.__subclasses__()} - set(shown) == {"RequestTimeout", "InternalError"}
+    for name, value in shown.items():
+        kind = next(kind for kind in ApiError.__subclasses__() if kind.__name__ == name)
+        assert (value["error"]["code"], value["error"]["status"]) == (kind.code, kind.status)
+
+
+def test_the_arguments_of_every_tool_are_described(document, make_app):
+    offered = make_app().extensions["opencode"].tools
+
+    assert list(document["x-tools"]) == list(offered.names)
+    for tool in document["x-tools"].values():
+        schema = resolve(document, tool["arguments"])
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema["properties"]
+        assert tool["description"]
 
 
 def test_only_what_is_open_is_said_to_be_open(document):
     open_ones = {address for _, address, operation in operations(document) if operation.get("security") == []}
 
-    assert open_ones == {"/health", "/health/ready", "/openapi.json", "/api/login"}
+    assert open_ones == {"/health", "/health/ready", "/openapi.json", "/api/login", "/docs", "/docs/{name}"}
     assert "token" in document["components"]["securitySchemes"]
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used(document):
     text = json.dumps(document)
-    referred = set(re.findall(r'"#/components/schemas/(\w+)"', text))
-
-    assert referred == set(document["components"]["schemas"])
+    for kind in ("schemas", "responses"):
+        referred = set(re.findall(rf'"#/components/{kind}/(\w+)"', text))
+        unused = {"MethodNotAllowed"} if kind == "responses" else set()  # no operation that there is answers it
+        assert referred | unused == set(document["components"][kind])
     assert "$defs" not in text
 
 
@@ -239,8 +313,10 @@ def test_the_data_of_every_event_is_described_field_by_field(document):
         if not name.endswith("Event") or name in {"SessionEvent", "ScreenEvent"}:
             continue
         data = resolve(document, schema["properties"]["data"]["contentSchema"])
-        assert data["properties"], name
-        assert set(data.get("required", ())) <= set(data["properties"])
+        parts = [resolve(document, part) for part in data.get("allOf", [data])]
+        fields = {field for part in parts for field in part["properties"]}
+        assert fields, name
+        assert {field for part in parts for field in part.get("required", ())} <= fields
 
 
 def test_the_document_needs_no_token_and_is_the_same_for_everyone(make_app, document):

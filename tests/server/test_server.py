@@ -1,5 +1,7 @@
 """`Server`, the library (API section 9): starting, stopping, and what it is called with."""
 
+import asyncio
+import errno
 import os
 import re
 import socket
@@ -17,7 +19,7 @@ import opencode
 from opencode import Server
 from opencode.errors import SettingsError, StoreError, Unavailable
 from opencode.server import options
-from opencode.server.gunicorn_conf import has_ipv6_loopback
+from opencode.server.gunicorn_conf import cannot_listen, has_ipv6_loopback
 from opencode.server.listener import bind, listen
 from tests.live.client import Client
 from tests.live.server import ROOT, until
@@ -54,11 +56,29 @@ def test_localhost_is_both_loopback_addresses(tmp_path, host):
 def test_a_busy_port_is_an_error_that_names_the_fix(tmp_path):
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
-        with pytest.raises(SettingsError, match=rf"127\.0\.0\.1:{port}.*port={port + 1}.*port=0"):
+        with pytest.raises(
+            SettingsError, match=rf"127\.0\.0\.1:{port}: Address already in use.*Server\(port={port + 1}\)"
+        ):
             server(tmp_path, port=port, host="127.0.0.1").start()
     # Nothing of it is left: the store is free.
     with server(tmp_path) as own:
         assert Client(own).call("GET", "/health").status == 200
+
+
+def test_an_address_that_is_not_this_machines_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(
+        SettingsError, match=r"192\.0\.2\.1:0: .*an address of this machine.*Server\(host='localhost'\)"
+    ):
+        server(tmp_path, host="192.0.2.1").start()
+
+
+@pytest.mark.parametrize(("port", "failure", "words"), [
+    (80, OSError(errno.EACCES, "denied"), r"80: denied\. Ports below 1024.*--port 3001$"),
+    (65_535, OSError(errno.EADDRINUSE, "in use"), r"65535: in use\. Stop what uses the port.*--port 3001$"),
+    (3000, socket.gaierror(socket.EAI_NONAME, "unknown"), r"3000: unknown\. .*of this machine.*--host localhost$"),
+])  # fmt: skip
+def test_what_is_named_instead_may_be_had(port, failure, words):
+    assert re.search(words, cannot_listen(f"here:{port}", port, failure, "--{} {}".format))
 
 
 def test_a_store_that_cannot_be_opened_frees_the_port_again(tmp_path):
@@ -200,6 +220,37 @@ def test_auth_without_tokens_makes_one_and_says_it_once(tmp_path, capsys):
         assert own.token not in capsys.readouterr().err
 
 
+def _validate(token):
+    """As the description's handler, which answers whether there is such a user; a name is the owner's."""
+    if token == "broken":
+        raise LookupError("the users cannot be reached")
+    return {"right": True, "anns": "ann"}.get(token, False)
+
+
+async def _validate_async(token):
+    await asyncio.sleep(0)
+    return _validate(token)
+
+
+@pytest.mark.parametrize("handler", [_validate, _validate_async])
+def test_a_handler_decides_over_each_request_and_stream(tmp_path, handler):
+    with server(tmp_path, auth={"enabled": True, "handler": handler}, shared_shell=True) as own:
+        assert own.token is None
+        right, ann = (Client(own, token=token) for token in ("right", "anns"))
+        session = right.session()
+        events = right.turn(session, "hi")
+        check_turn(events, after=0)
+
+        with right.follow(session, "?after=0&until=end") as stream:
+            assert (stream.status, stream.rest()) == (200, events)
+        for refused in (Client(own), Client(own, token="wrong"), Client(own, token="broken")):
+            assert refused.call("GET", "/api/sessions").error["code"] == "UNAUTHORIZED"
+            assert refused.call("GET", f"/api/session/{session}/message").error["code"] == "UNAUTHORIZED"
+        assert ann.call("GET", f"/api/session/{session}").error["code"] == "SESSION_NOT_FOUND"
+        assert [own_session["id"] for own_session in ann.call("GET", "/api/sessions").json["sessions"]] == []
+        assert [own_session["id"] for own_session in right.call("GET", "/api/sessions").json["sessions"]] == [session]
+
+
 def test_its_app_is_for_any_wsgi_server(tmp_path):
     own = server(tmp_path)
     try:
@@ -254,6 +305,7 @@ def test_keys_in_camel_case_mean_the_same():
         ({"host": "0.0.0.0", "auth": False}, r"auth=False with host='0\.0\.0\.0'.*Leave out auth=False"),
         ({"auth": {"tokens": ["a:x", "b:y"]}}, r"several owners"),
         ({"auth": {"tokens": [""]}}, r"entry 1"),
+        ({"token": "s3cret"}, r"Server\(token=…\) is not an option.*auth=\{'tokens': "),
     ],
 )
 def test_a_wrong_option_is_refused_by_name_with_the_fix(given, words):

@@ -170,7 +170,7 @@ def test_tickets_and_cookies_outlive_a_restart_and_die_with_their_token(make_app
 
 @pytest.mark.parametrize(
     "ticket",
-    ["", "x", "a.b.c", "." * 30, "é", "x" * 100_000, "%00", ANNA, f"anna:{ANNA}", "null", "%ff%fe", "a%0d%0ab"],
+    ["", "x", "a.b.c", "." * 30, "é", "x" * 7_000, "%00", ANNA, f"anna:{ANNA}", "null", "%ff%fe", "a%0d%0ab"],
 )
 def test_what_is_no_ticket_of_ours_lets_nobody_in(client, ticket):
     path = f"/api/session/{create(client, bearer(ANNA))}/message"

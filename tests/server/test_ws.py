@@ -14,11 +14,12 @@ from tests.ws import Peer, Raw, check_events
 TOKENS = ("ann:a-secret", "bob:b-secret", "ann:read:a-reader", "ann:read+write:a-writer", "ann:write:a-blind")
 
 
-def log_of(client, session_id):
+def log_of(client, session_id, token=None):
     """The session's stored events, as messages."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     return [
         {"type": event.name, "session_id": session_id, "seq": event.seq, "data": event.data}
-        for event in follow(client, session_id, "?after=0&until=end").rest()
+        for event in follow(client, session_id, "?after=0&until=end", headers).rest()
     ]
 
 
@@ -336,6 +337,32 @@ def test_a_token_does_over_the_connection_what_its_scopes_allow(make_app, serve)
         assert reader.to("done") == writer.to("done")
 
 
+def test_a_connection_ends_with_the_sign_in_that_opened_it(make_app, serve):
+    app = make_app(auth_tokens=TOKENS)
+    port = serve(app)
+    own = {"Host": f"127.0.0.1:{port}", "Origin": f"http://127.0.0.1:{port}"}
+    client = app.test_client(use_cookies=False)
+    cookies = [
+        client.post("/api/login", json={"token": "a-secret"}, headers=own).headers["Set-Cookie"].partition(";")[0]
+        for _ in range(2)
+    ]
+    session_id = create(client, headers={"Authorization": "Bearer a-secret"})
+
+    with (
+        Peer(port, origin=own["Origin"], cookie=cookies[0]) as left,
+        Peer(port, origin=own["Origin"], cookie=cookies[1]) as stays,
+    ):
+        assert left.ping_through() == stays.ping_through() == []
+        assert client.post("/api/logout", headers={**own, "Cookie": cookies[0]}).status_code == 200
+        left.say("message", session_id=session_id, content="run", id=1)
+        left.refused("UNAUTHORIZED", id=1)
+        assert left.rest() == []
+        assert left.closed[0] == 1008
+        assert log_of(app.test_client(), session_id, token="a-secret") == []
+        stays.say("message", session_id=session_id, content="run")
+        assert stays.to("done")
+
+
 def test_a_store_out_of_reach_is_told_and_the_connection_goes_on(app, port):
     session_id = create(app.test_client())
     with Peer(port) as peer:
@@ -390,7 +417,7 @@ def test_what_is_left_or_closed_leaves_no_thread_behind(app, port):
 
 
 def test_messages_count_as_requests_of_address_and_owner(make_app, serve):
-    app = make_app(rate_limit=True, rate_limit_max_requests=4, auth_tokens=TOKENS)
+    app = make_app(rate_limit=True, rate_limit_max_requests=5, auth_tokens=TOKENS)
     port = serve(app)
     with Peer(port, token="a-secret") as peer:
         for _ in range(5):
@@ -398,8 +425,9 @@ def test_messages_count_as_requests_of_address_and_owner(make_app, serve):
         for _ in range(2):
             peer.say("abort", session_id="ses_1")
             peer.refused("SESSION_NOT_FOUND")
-        peer.say("nope")
-        peer.refused("INVALID_REQUEST")
+        for malformed in ('{"type": "nope"}', "{"):
+            peer.send(malformed)
+            peer.refused("INVALID_REQUEST")
         peer.say("create_session", id=1)
         assert "OPENCODE_RATE_LIMIT_MAX_REQUESTS" in peer.refused("RATE_LIMIT_EXCEEDED", id=1)["message"]
         # To come back costs nothing.

@@ -145,7 +145,7 @@ def test_what_waits_is_extended_and_stored_in_order(log, store, session):
     turn = started_turn(log.append, session)
     pending = None
     for n in range(1000):
-        pending = log.extend(pending, texts(session.id, f"{n}", turn=turn))
+        pending = log.extend(pending, session.id, (turn.id, turn.attempt), text(f"{n}", turn.id))
 
     pending.result()
 

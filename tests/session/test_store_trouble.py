@@ -124,7 +124,7 @@ def together(log, file, *appends):
         eventually(lambda: held.taken)
         rest = [log.submit(append) for append in appends[1:]]
     for pending in (held, *rest):
-        assert pending.done.wait(DEADLINE_S)
+        assert pending.wait(DEADLINE_S)
     return [pending.outcome for pending in rest]
 
 
@@ -174,14 +174,14 @@ def test_a_turn_whose_text_was_not_stored_writes_nothing_behind_the_gap(store, l
     session = stored_session(store)
     turn = started_turn(log.append, session)
     pen = Pen(log, turn, Draft(turn.message_id))
-    bodies = [texts(session.id, name, turn=turn) for name in ("poison", "after")]
+    place = (session.id, (turn.id, turn.attempt))
 
     with locked(file):
         held = log.submit(texts(session.id, "before", turn=turn))
         eventually(lambda: held.taken)
-        pen._last = log.extend(pen._last, bodies[0])
+        pen._last = log.extend(pen._last, *place, text("poison", turn.id))
         log.submit(texts(session.id, "beside"))  # so that what comes next is an append of its own
-        pen._last = log.extend(pen._last, bodies[1])
+        pen._last = log.extend(pen._last, *place, text("after", turn.id))
 
     with pytest.raises(StoreError, match="poison"):
         pen.write(text("end", turn.id))

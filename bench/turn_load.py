@@ -1,0 +1,102 @@
+"""Many turns at once, started and read by one thread; how old each delta is when it comes."""
+
+import json
+import re
+import selectors
+import socket
+import time
+from dataclasses import dataclass, field
+
+_SENT = re.compile(rb"t=(\d+\.\d{6}) ")
+#: A delta may lie across two reads; none is longer than this.
+_OVERLAP = 24
+
+
+def request(method, port, path, body=None, *, accept="*/*"):
+    """The bytes of a request whose connection ends with its answer."""
+    data = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\nConnection: close\r\n"
+    if data:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+    return head.encode() + b"\r\n" + data
+
+
+@dataclass
+class Stream:
+    """One connection that deltas come by."""
+
+    connection: socket.socket
+    end: bytes
+    #: How many times `end` comes.
+    ends: int = 1
+    seen: int = 0
+    first_at: float = 0.0
+    last: bytes = b""
+    ages: list[float] = field(default_factory=list)
+
+    def take(self, data, now):
+        """Count what came; whether the stream is over."""
+        fresh = self.last + data
+        for found in _SENT.finditer(fresh):
+            if found.end() > len(self.last):
+                self.ages.append(now - float(found[1]))
+        self.first_at = self.first_at or (now if self.ages else 0.0)
+        self.seen += sum(found.end() > len(self.last) for found in re.finditer(re.escape(self.end), fresh))
+        self.last = fresh[-_OVERLAP:]
+        return self.seen >= self.ends
+
+
+def connect(port, data):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(data)
+    connection.setblocking(False)
+    return connection
+
+
+class Reading:
+    """Reads many streams by one thread."""
+
+    def __init__(self):
+        self._selector = selectors.DefaultSelector()
+        self._streams = []
+
+    def add(self, stream):
+        self._streams.append(stream)
+        self._selector.register(stream.connection, selectors.EVENT_READ, stream)
+
+    def run(self, seconds):
+        """Read for so long, or until all have ended."""
+        end = time.monotonic() + seconds
+        while self._selector.get_map() and (left := end - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                data = key.fileobj.recv(262_144)
+                if key.data.take(data, time.monotonic()) or not data:
+                    self._selector.unregister(key.fileobj)
+
+    def finish(self, seconds):
+        """Read to the ends of all."""
+        self.run(seconds)
+        if self._selector.get_map():
+            raise AssertionError(f"{len(self._selector.get_map())} streams had not ended after {seconds:g} s")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self._selector.close()
+        for stream in self._streams:
+            stream.connection.close()
+
+
+def read(stream, seconds):
+    """Read one to its end; gives the moment."""
+    with Reading() as reading:
+        reading.add(stream)
+        reading.finish(seconds)
+    return time.monotonic()
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

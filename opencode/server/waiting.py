@@ -1,0 +1,97 @@
+"""Who waits at the pump, and what they are written: the pump's own data, which knows nothing of its loop."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from opencode.server.tally import Tally
+from opencode.session.tail import Place, Tail
+
+#: How long followers are served before other greenlets get their turn, and after how many the clock is looked at.
+_SLICE_S = 0.005
+_SOME = 64
+
+
+class Follower:
+    """One waiting stream: where it stands, and what of a write its socket did not take (`rest`)."""
+
+    __slots__ = (
+        "connection",
+        "fd",
+        "gone",
+        "group",
+        "place",
+        "rest",
+        "slot",
+        "tally",
+        "turn_id",
+        "waiter",
+        "written_at",
+    )
+
+    def __init__(
+        self, connection: Any, group: "Group", place: Place, turn_id: str | None, *, tally: Tally, waiter: Any
+    ) -> None:
+        """`waiter` is what its greenlet waits by; `tally` counts what is sent."""
+        self.connection = connection
+        self.fd: int = connection.fileno()
+        self.group = group
+        self.place = place
+        self.turn_id = turn_id
+        self.tally = tally
+        self.waiter = waiter
+        self.rest = memoryview(b"")
+        self.written_at = time.monotonic()
+        #: Of the pump's ticks, the one that it will be looked at by.
+        self.slot: set[Follower] = set()
+        self.gone = False
+
+
+class Group:
+    """All who wait at one session's tail."""
+
+    __slots__ = ("again", "followers", "look", "passing", "scheduled", "seen", "tail", "unlisten")
+
+    def __init__(self, tail: Tail) -> None:
+        self.tail = tail
+        self.followers: set[Follower] = set()
+        self.unlisten: Callable[[], None] = lambda: None
+        #: The last event that was rung for: a ring without a new one asks everybody to look for themselves (`look`).
+        self.seen = tail.last_seq
+        self.look = False
+        #: A pass is due or under way, and whether one more must follow it.
+        self.scheduled = False
+        self.again = False
+        self.passing: Iterator[None] | None = None
+
+
+class Frame(NamedTuple):
+    """What those who stand at one event lack, as a chunk of the wire (RFC 9112, section 7.1)."""
+
+    data: bytes
+    length: int
+    events: int
+    last_seq: int
+    has_done: bool
+
+
+def framed(data: bytes, *, events: int = 0, last_seq: int = 0, has_done: bool = False) -> Frame:
+    return Frame(b"%X\r\n%b\r\n" % (len(data), data), len(data), events, last_seq, has_done)
+
+
+def lacking(tail: Tail, seq: int) -> Frame | None:
+    """What comes after `seq`; None where that is nothing, or has left the tail."""
+    chunk = tail.after(seq)
+    if chunk is None:
+        return None
+    return framed(chunk.data, events=chunk.last_seq - seq, last_seq=chunk.last_seq, has_done=chunk.has_done)
+
+
+def in_slices(followers: list[Follower]) -> Iterator[Follower | None]:
+    """The followers, and None where their time is up for now."""
+    began = time.monotonic()
+    for start in range(0, len(followers), _SOME):
+        yield from followers[start : start + _SOME]
+        if time.monotonic() - began > _SLICE_S:
+            yield None
+            began = time.monotonic()

@@ -1,0 +1,110 @@
+"""Appends that wait for the log's writer."""
+
+import threading
+import time
+
+from opencode.errors import OpenCodeError, StoreError
+from opencode.frames import Body
+from opencode.session.pending import Pending
+from opencode.storage.port import Append, Committed
+
+#: Bodies that may wait in one unstored append before its author waits too.
+_MOST_BODIES = 256
+#: Text that comes thick goes to the store so many seconds after the text before it: one commit for many turns.
+_GATHER_S = 0.003
+
+
+class Backlog:
+    """What arrives while a commit runs, and goes with the next one, in order.
+
+    What somebody waits for goes at once, and so does text where commits are few: only where they would follow each
+    other within milliseconds they gather a little more.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._work = threading.Event()
+        self._urgent = threading.Event()
+        self._taken_at = 0.0
+        self._waiting: list[Pending] = []
+        #: The last append that waits of each session that has one.
+        self._newest: dict[str, Pending] = {}
+        self._closed = False
+
+    def put(self, append: Append, *, after: Pending | None = None) -> Pending:
+        """Let an append wait. With `after` it is refused where that one failed: nothing may be stored behind a gap.
+
+        Raises:
+            StoreError: nothing is taken any more, or what `after` failed of.
+        """
+        with self._lock:
+            pending = self._put(append, after)
+        self._urgent.set()
+        return pending
+
+    def extend(self, pending: Pending | None, session_id: str, turn: tuple[str, int], body: Body) -> Pending:
+        """Add an event to its turn's last append where that still waits and nothing of its session came after it.
+
+        Else it waits in a new append. Waits itself where many events do.
+
+        Raises:
+            StaleAttempt, StoreError: the turn's last append was refused.
+        """
+        while True:
+            with self._lock:
+                if pending is not None and self._newest.get(session_id) is pending and not pending.append.changes:
+                    if len(pending.append.bodies) < _MOST_BODIES:
+                        pending.append.bodies.append(body)
+                        return pending
+                elif pending is None or pending.settled or len(pending.append.bodies) < _MOST_BODIES:
+                    return self._put(Append(session_id, [body], turn=turn), pending)
+            pending.result()
+
+    def _put(self, append: Append, after: Pending | None) -> Pending:
+        if self._closed:
+            raise StoreError("the log is closed")
+        if after is not None and isinstance(after.outcome, OpenCodeError):
+            raise after.outcome
+        pending = self._newest[append.session_id] = Pending(append)
+        self._waiting.append(pending)
+        self._work.set()
+        return pending
+
+    def wait(self) -> bool:
+        """Sleep until something may wait; False where what waits now is the last."""
+        self._work.wait()
+        pause_s = self._taken_at + _GATHER_S - time.monotonic()
+        if pause_s > 0:
+            self._urgent.wait(pause_s)
+        self._work.clear()
+        self._urgent.clear()
+        return not self._closed
+
+    def take(self) -> list[Pending]:
+        """All that waits."""
+        self._taken_at = time.monotonic()
+        with self._lock:
+            group, self._waiting, self._newest = self._waiting, [], {}
+            for pending in group:
+                pending.taken = True
+        return group
+
+    def settle(self, settled: list[tuple[Pending, Committed | OpenCodeError]]) -> None:
+        """Note what became of appends; what waits of a turn behind one that failed fails with it, and is added."""
+        lost = {pending.append.turn: outcome for pending, outcome in settled if isinstance(outcome, OpenCodeError)}
+        lost.pop(None, None)
+        with self._lock:
+            if lost:
+                behind = [pending for pending in self._waiting if pending.append.turn in lost]
+                self._waiting = [pending for pending in self._waiting if pending.append.turn not in lost]
+                self._newest = {pending.append.session_id: pending for pending in self._waiting}
+                settled += [(pending, lost[pending.append.turn]) for pending in behind]
+            for pending, outcome in settled:
+                pending.taken, pending.outcome = True, outcome
+
+    def close(self) -> None:
+        """Take nothing more."""
+        with self._lock:
+            self._closed = True
+            self._work.set()
+        self._urgent.set()

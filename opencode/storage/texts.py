@@ -1,0 +1,95 @@
+"""Pieces of text on their way into SQLite's log: most of what is ever stored, and so past SQLAlchemy's statements.
+
+It is still SQLAlchemy's connection, with its pragmas; only the driver under it is called directly: for a row a third of
+the price.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from opencode import frames
+from opencode.errors import OpenCodeError
+from opencode.storage import port
+
+log = logging.getLogger(__name__)
+
+_INSERT = (
+    "INSERT INTO events (session_id, first_seq, last_seq, frames) SELECT ?, ?, ?, ? WHERE EXISTS"
+    " (SELECT 1 FROM turns WHERE id = ? AND attempt = ? AND state IN ('running', 'waiting'))"
+)
+
+
+def _is_text(append: port.Append) -> bool:
+    """Events of a turn alone: no rows go with them, and they end nothing."""
+    return bool(append.turn and append.bodies and not append.changes and not append.folds)
+
+
+class Texts:
+    """One connection, taken from the engine's pool at the first use. Its caller holds the store's write lock."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._usable = engine.dialect.name == "sqlite"
+        self._taken: Any = None
+
+    def append(
+        self, appends: Sequence[port.Append], last_seqs: dict[str, int]
+    ) -> list[port.Committed | OpenCodeError] | None:
+        """Store them in one transaction, each only where its turn's attempt is the current one.
+
+        `last_seqs` are the last numbers of the sessions' logs as far as they are known; they are brought up to date.
+        None says that nothing is stored, and that it is for SQLAlchemy: because rows go with them, one of them is
+        refused, or the database fails, and who it was and why is yet to be found out.
+        """
+        if not self._usable or not all(map(_is_text, appends)):
+            return None
+        numbers: dict[str, int] = {}
+        stored: list[port.Committed | OpenCodeError] = []
+        rows: list[tuple[object, ...]] = []
+        for append in appends:
+            session_id = append.session_id
+            last_seq = numbers.get(session_id) or last_seqs.get(session_id)
+            if last_seq is None or append.turn is None:
+                return None
+            committed = port.Committed(last_seq + 1, frames.numbered(append.bodies, last_seq + 1))
+            numbers[session_id] = committed.last_seq
+            stored.append(committed)
+            rows.append((session_id, last_seq + 1, committed.last_seq, b"".join(committed.frames), *append.turn))
+        if not self._insert(rows):
+            return None
+        last_seqs.update(numbers)
+        return stored
+
+    def _insert(self, rows: list[tuple[object, ...]]) -> bool:
+        connection = self._connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if connection.executemany(_INSERT, rows).rowcount == len(rows):
+                connection.execute("COMMIT")
+                return True
+        except sqlite3.Error as exc:
+            log.debug("pieces of text were not stored the short way: %s", exc)
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        self._roll_back(connection)
+        return False
+
+    @staticmethod
+    def _roll_back(connection: sqlite3.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._taken is None:
+            self._taken = self._engine.raw_connection()
+        connection: sqlite3.Connection = self._taken.driver_connection
+        return connection
+
+    def close(self) -> None:
+        if self._taken is not None:
+            self._taken.close()
