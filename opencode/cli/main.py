@@ -7,6 +7,7 @@ import click
 
 from opencode.cli.attach import attach
 from opencode.cli.completion import completion
+from opencode.cli.db import db
 from opencode.cli.models import models
 from opencode.cli.run import run
 from opencode.cli.serve import serve
@@ -28,6 +29,7 @@ def main() -> None:
     opencode attach                a terminal interface to a running server
     opencode worker                run turns for servers that share PostgreSQL and Redis
     opencode models                which models can be used, and what the others lack
+    opencode db check              look after the store, or copy it to PostgreSQL
     opencode completion bash       complete commands and options in your shell
     """
     for stream in (sys.stdout, sys.stderr):
@@ -41,4 +43,5 @@ main.add_command(session)
 main.add_command(attach)
 main.add_command(models)
 main.add_command(worker)
+main.add_command(db)
 main.add_command(completion)

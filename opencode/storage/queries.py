@@ -65,6 +65,11 @@ class Queries:
                 log.critical("%s", failure)
         return failure
 
+    @property
+    def engine(self) -> Engine:
+        """The database itself, for `upkeep`."""
+        return self._engine
+
     @contextmanager
     def _read(self, *, several: bool = False) -> Iterator[Connection]:
         with self._translated(), (self._several if several else self._single).connect() as connection:
