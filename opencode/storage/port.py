@@ -179,7 +179,10 @@ class OutboxStore(Protocol):
     """Webhooks that have not arrived yet (`PutWebhooks` puts them in)."""
 
     def next_webhook(self, *, resting: Sequence[str] = ()) -> Webhook | None:
-        """The one that is due first, of those that do not go to the URLs in `resting`."""
+        """The one that is due first, of those that do not go to the URLs in `resting`.
+
+        Where several processes share the store, one that is due is given to one of them only, for two minutes.
+        """
 
     def postpone_webhook(self, webhook_id: str, due_at: float) -> None:
         """It failed: count the attempt; it is due again at `due_at`, in seconds since the epoch."""

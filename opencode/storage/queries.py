@@ -47,7 +47,7 @@ class Queries:
     busy_patience_s: float
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         shared = engine.dialect.name == postgresql.BACKEND
         #: One statement needs no transaction around it; several are to see the same.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT") if shared else engine
@@ -58,17 +58,12 @@ class Queries:
     def _failure(self, exc: SQLAlchemyError) -> StoreError:
         failure = translated(exc)
         if isinstance(failure, StoreDamaged):
-            place = self._engine.url.database
+            place = self.engine.url.database
             failure = StoreDamaged(f"{failure}. Stop the server and restore {place} from a backup.")
             if self._damage is None:
                 self._damage = failure
                 log.critical("%s", failure)
         return failure
-
-    @property
-    def engine(self) -> Engine:
-        """The database itself, for `upkeep`."""
-        return self._engine
 
     @contextmanager
     def _read(self, *, several: bool = False) -> Iterator[Connection]:

@@ -47,7 +47,7 @@ class SqlStore(Queries):
     def migrate(self) -> None:
         """Bring the schema up to date."""
         with self._translated():
-            migrate(self._engine)
+            migrate(self.engine)
 
     @patient
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
@@ -212,6 +212,9 @@ class SqlStore(Queries):
 
     def next_webhook(self, *, resting: Sequence[str] = ()) -> records.Webhook | None:
         """See `port.OutboxStore.next_webhook`."""
+        if self._folder is None:
+            with self._write() as connection:
+                return outbox.take_row(connection, tuple(resting))
         with self._read() as connection:
             return outbox.next_row(connection, tuple(resting))
 
@@ -237,7 +240,7 @@ class SqlStore(Queries):
     def close(self) -> None:
         """See `port.Store.close`."""
         self._writer.close()
-        self._engine.dispose()
+        self.engine.dispose()
         if self._folder is not None:
             self._folder.release()
 

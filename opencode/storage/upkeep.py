@@ -1,7 +1,5 @@
 """What an operator does with a whole database: look whether it is sound, and move it to another one."""
 
-from collections.abc import Iterator
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -45,15 +43,10 @@ def faults(engine: Engine) -> list[str]:
                 f"a row of {row[0]} belongs to no row of {row[2]}"
                 for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
             ]
-        found += [
-            f"session {session_id}: its log has a gap before event {seq}" for session_id, seq in _all(connection, _GAPS)
-        ]
-        found += [f"turn {turn_id} has ended, and its log has no end" for (turn_id,) in _all(connection, _ENDLESS)]
+        gaps, endless = connection.execute(_GAPS).all(), connection.execute(_ENDLESS).all()
+    found += [f"session {row.session_id}: its log has a gap before event {row.first_seq}" for row in gaps]
+    found += [f"turn {row.id} has ended, and its log has no end" for row in endless]
     return found
-
-
-def _all(connection: Connection, statement: sa.TextClause) -> Iterator[sa.Row[tuple[object, ...]]]:
-    yield from connection.execute(statement)
 
 
 def copy(source: Engine, target: Engine) -> dict[str, int]:

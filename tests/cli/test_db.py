@@ -1,21 +1,21 @@
 """`opencode db`: the store as a whole."""
 
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
+from opencode.cli.main import main
 from opencode.storage.sql import open_store
 from tests.contracts.stored import OWNER, contents, end, read_all, started_turn, stored_session, texts
-from tests.live.server import run
-
-pytestmark = pytest.mark.live
 
 
 def opencode(home, *arguments, **variables):
-    return run([sys.executable, "-m", "opencode", *arguments], home, seconds=60.0, **variables)
+    result = CliRunner().invoke(main, arguments, env={"OPENCODE_DATA_DIR": str(home / "data"), **variables})
+    return SimpleNamespace(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr)
 
 
 def filled(folder):
@@ -36,12 +36,13 @@ def filled(folder):
     return session, secret
 
 
+@pytest.mark.live
 def test_an_embedded_store_moves_to_postgresql_whole(tmp_path, postgres, postgres_url):
     session, secret = filled(tmp_path / "data")
 
     copied = opencode(tmp_path, "db", "copy", DATABASE_URL=postgres_url)
     assert (copied.returncode, copied.stderr) == (0, "")
-    assert "1 sessions, 2 turns, 4 messages" in copied.stdout
+    assert {"1 sessions", "2 turns", "4 messages"} <= set(copied.stdout.strip().split(", "))
 
     source, target = open_store(None, tmp_path / "data"), open_store(postgres_url, Path("/unused"))
     try:
@@ -75,6 +76,7 @@ def test_a_gap_in_a_log_is_found(tmp_path):
     assert f"session {session.id}: its log has a gap before event 4" in found.stderr
 
 
+@pytest.mark.live
 def test_what_cannot_be_copied_is_said_with_the_fix(tmp_path, postgres_url):
     nothing = opencode(tmp_path, "db", "copy", DATABASE_URL=postgres_url)
     assert (nothing.returncode, "There is no store in" in nothing.stderr) == (1, True)
@@ -82,6 +84,7 @@ def test_what_cannot_be_copied_is_said_with_the_fix(tmp_path, postgres_url):
     assert (nowhere.returncode, "Set DATABASE_URL" in nowhere.stderr) == (1, True)
 
 
+@pytest.mark.live
 def test_an_upgrade_makes_the_schema(tmp_path, postgres):
     name = postgres.database()
     try:

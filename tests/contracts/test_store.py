@@ -3,12 +3,21 @@
 import shutil
 import sqlite3
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from opencode.changes import AskPermission, FoldMessage, PutFileChanges, PutParts, SetTurnState, UpdateSession
+from opencode.changes import (
+    AskPermission,
+    FoldMessage,
+    PutFileChanges,
+    PutParts,
+    PutWebhooks,
+    SetTurnState,
+    UpdateSession,
+)
 from opencode.errors import KeyTaken, OpenCodeError, SessionBusy, SessionNotFound, StaleAttempt, StoreError
 from opencode.records import RememberedKey, Spending, Usage
 from opencode.storage.port import Append, Committed
@@ -780,3 +789,25 @@ def test_of_many_who_set_one_mark_exactly_one_is_the_first(store):
         thread.join(10)
 
     assert sorted(first) == [False] * 5 + [True]
+
+
+# Webhooks
+
+
+def test_a_webhook_that_is_due_is_given_to_one_of_those_who_share_the_store(place, store):
+    session = stored_session(store)
+    turn = started_turn(lambda append: commit_one(store, append), session)
+    ending = end(turn)
+    ending.changes = (*ending.changes, PutWebhooks(session.id, ("http://a/", "http://b/"), "turn_done", "done"))
+    commit_one(store, ending)
+
+    first = store.next_webhook()
+    second = store.next_webhook(resting=[first.url])
+    assert {first.url, second.url} == {"http://a/", "http://b/"}
+    if isinstance(place, OnPostgres):
+        later = store.next_webhook()
+        assert later.due_at > time.time()  # both are taken, for now
+
+    store.remove_webhook(first.id)
+    store.remove_webhook(second.id)
+    assert store.next_webhook() is None
