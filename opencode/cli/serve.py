@@ -9,6 +9,7 @@ import click
 
 from opencode.errors import SettingsError
 from opencode.server.access import tokens_of
+from opencode.server.desktop import has_desktop
 from opencode.server.gunicorn_conf import bind_addresses, cannot_listen
 from opencode.settings import is_loopback, load
 
@@ -24,6 +25,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--model", help="Default model, as provider/model; `opencode models` lists them.")
 @click.option("--cors", multiple=True, metavar="ORIGIN", help="A page that may call, such as https://app.example.com.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A further Host name that requests may carry.")
+@click.option("--open/--no-open", "opens", default=None, help="Open the page.  [default: at a terminal on a desktop]")
 def serve(  # noqa: PLR0917 - click passes them by name
     directory: Path,
     host: str | None,
@@ -33,6 +35,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     model: str | None,
     cors: tuple[str, ...],
     allow_host: tuple[str, ...],
+    opens: bool | None,
 ) -> None:
     """Serve DIR (default: the current directory) to web pages, terminals and programs.
 
@@ -54,8 +57,11 @@ def serve(  # noqa: PLR0917 - click passes them by name
         "WEB_CONCURRENCY": None if workers is None else str(workers),
         "OPENCODE_CORS_ORIGINS": ",".join(cors),
         "OPENCODE_ALLOWED_HOSTS": ",".join(allow_host),
+        "OPENCODE_OPEN": None if opens is None else "on" if opens else "off",
     }
     environ = _absolute({**os.environ, **{name: value for name, value in flags.items() if value}})
+    if "OPENCODE_OPEN" not in environ and sys.stdout.isatty() and has_desktop(environ, sys.platform):
+        environ["OPENCODE_OPEN"] = "on"
     try:
         bind = _checked(environ, directory, workers or 1)
     except SettingsError as exc:

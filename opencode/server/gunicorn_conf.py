@@ -4,6 +4,7 @@ gevent patches when the worker starts, so nothing here may import what must be p
 """
 
 import errno
+import gc
 import resource
 import socket
 import sys
@@ -129,9 +130,12 @@ def _settle_workers(server: Any, wanted: int, *, several: bool) -> None:
 def post_worker_init(worker: Any) -> None:
     """In the worker, when the app stands: room for sockets, the banner, and an ear for SIGTERM."""
     from opencode.server.answers import start_pump  # noqa: PLC0415 - only here is everything patched
-    from opencode.server.banner import banner  # noqa: PLC0415 - as above
+    from opencode.server.banner import address, banner  # noqa: PLC0415 - as above
+    from opencode.server.desktop import open_page  # noqa: PLC0415 - as above
 
     _raise_nofile()
+    # What the start has made stays: looking through it for garbage would stop every stream for tens of milliseconds.
+    gc.freeze()
     services = worker.wsgi.extensions["opencode"]
     start_pump(worker.wsgi, services)
     worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
@@ -142,6 +146,8 @@ def post_worker_init(worker: Any) -> None:
     code = worker.wsgi.extensions["opencode-authenticator"].link_code()
     sys.stdout.write(banner(services, port=port, token=worker.wsgi.config["NEW_TOKEN"], code=code))
     sys.stdout.flush()
+    if services.settings.open_browser:
+        open_page(address(services.settings, port), code, services.settings.data_dir)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

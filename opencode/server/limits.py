@@ -148,9 +148,16 @@ class Limits:
             for key in keys:
                 if not windows.test(item, key, kind):
                     wait_s = _seconds_until(windows.get_window_stats(item, key, kind).reset_time)
-                    raise _too_many(f"OPENCODE_RATE_LIMIT_MAX_{kind.upper()}", item.amount, wait_s)
+                    setting = f"OPENCODE_RATE_LIMIT_MAX_{kind.upper()}"
+                    raise _too_many(setting, item.amount, wait_s, hint=self._hint(key))
             for key in keys:
                 windows.hit(item, key, kind)
+
+    def _hint(self, key: str) -> str:
+        """What to say where all clients of a proxy seem to be one."""
+        proxied = has_request_context() and "X-Forwarded-For" in request.headers and not self._settings.trusted_proxies
+        shared = proxied and not key.startswith(owner_key(""))
+        return " Where a proxy stands before it, OPENCODE_TRUSTED_PROXIES=1 tells its clients apart." if shared else ""
 
     def keys(self) -> list[str]:
         """Whom the request counts for: its client's address and, where a token named one, its owner."""
@@ -231,9 +238,9 @@ class Limits:
         return response
 
 
-def _too_many(setting: str, amount: int, wait_s: int) -> TooMany:
+def _too_many(setting: str, amount: int, wait_s: int, *, hint: str = "") -> TooMany:
     return TooMany(
-        f"Too many: the limit of {setting} is reached. Come back in {wait_s} s.", headers=_headers(amount, wait_s)
+        f"Too many: the limit of {setting} is reached. Come back in {wait_s} s.{hint}", headers=_headers(amount, wait_s)
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from opencode.changes import Change
-from opencode.errors import OpenCodeError
+from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt
 from opencode.frames import Body
 from opencode.records import Message, Page, Permission, RememberedKey, Session, Spending, Turn, Webhook
 
@@ -27,6 +27,12 @@ class Append:
     changes: tuple[Change, ...] = ()
     turn: tuple[str, int] | None = None
     folds: bool = False
+
+    def refusal(self) -> OpenCodeError:
+        """What it is told where its session is gone, or its attempt is not the current one."""
+        if self.turn is None:
+            return SessionNotFound(self.session_id)
+        return StaleAttempt(f"attempt {self.turn[1]} of turn {self.turn[0]} is not the current one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,9 @@ def of_session(session: Session) -> dict[str, Any]:
     }
 
 
-def message(row: Row[Any], parts: list[dict[str, Any]]) -> Message:
+def message(row: Row[Any], parts: list[dict[str, Any]], turn: Turn | None = None) -> Message:
+    """`turn` is the message's own, where what it says of an answer is wanted."""
+    answered = turn if row.role == "assistant" else None
     return Message(
         id=row.id,
         session_id=row.session_id,
@@ -60,6 +62,9 @@ def message(row: Row[Any], parts: list[dict[str, Any]]) -> Message:
         status=row.status,
         tokens=row.tokens,
         parts=tuple(parts),
+        model=answered.model if answered else None,
+        turn_ms=answered.usage.turn_ms if answered and answered.ended_at else None,
+        error_code=answered.error_code if answered else None,
     )
 
 

@@ -1,7 +1,7 @@
 """The store on a SQL database, through SQLAlchemy."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
-from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreError
+from opencode.errors import OpenCodeError, StoreError
 from opencode.storage import apply, leases, marks, outbox, port, postgresql, rows, statements
 from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, migrate, open_sqlite, parse, unopened
 from opencode.storage.failures import patient, translated
@@ -23,12 +23,6 @@ BUSY_PATIENCE_S = 30.0
 _REMEMBERED_SESSIONS = 10_000
 
 
-def _refusal(append: port.Append) -> OpenCodeError:
-    if append.turn is None:
-        return SessionNotFound(append.session_id)
-    return StaleAttempt(f"attempt {append.turn[1]} of turn {append.turn[0]} is not the current one")
-
-
 class SqlStore(Queries):
     """The whole store; `lock` is held by the process that owns it, None where others write to it too."""
 
@@ -40,8 +34,14 @@ class SqlStore(Queries):
         self._folder = lock
         self._writer = (Writer if lock is not None else postgresql.SharedWriter)(engine, self._failure)
 
-    def _write(self) -> AbstractContextManager[Connection]:
-        return self._writer.transaction()
+    @contextmanager
+    def _write(self, session_ids: Iterable[str] | None = None) -> Iterator[Connection]:
+        """Begin a transaction; `session_ids` are those that it changes, where that is known."""
+        try:
+            with self._writer.transaction() as connection:
+                yield connection
+        finally:
+            self._known.forget(session_ids)
 
     @patient
     def migrate(self) -> None:
@@ -56,8 +56,9 @@ class SqlStore(Queries):
             self._writer.last_seqs.clear()
         if (stored := self._writer.texts(appends)) is not None:
             return stored
-        with self._write() as connection:
-            self._writer.hold(connection, (append.session_id for append in appends))
+        session_ids = {append.session_id for append in appends}
+        with self._write(session_ids) as connection:
+            self._writer.hold(connection, session_ids)
             one = len(appends) == 1
             return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
 
@@ -77,7 +78,7 @@ class SqlStore(Queries):
             if standing is None:
                 standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(statements.STANDING)}
             if append.turn not in standing:
-                outcomes.append(_refusal(append))
+                outcomes.append(append.refusal())
                 continue
             first_seq = self._next_seq(connection, append.session_id)
             committed = port.Committed(first_seq, frames.numbered(append.bodies, first_seq))
@@ -129,7 +130,7 @@ class SqlStore(Queries):
                 statements.INSERT_BY_TURN, {**row, "turn": append.turn[0], "attempt": append.turn[1]}
             )
         if found.rowcount != 1:
-            raise _refusal(append)
+            raise append.refusal()
 
     def _guard(self, connection: Connection, append: port.Append) -> None:
         """As the guard of the inserts, for changes that come without an event."""
@@ -138,7 +139,7 @@ class SqlStore(Queries):
         else:
             found = connection.execute(statements.TURN_STANDS, {"turn": append.turn[0], "attempt": append.turn[1]})
         if found.scalar() is None:
-            raise _refusal(append)
+            raise append.refusal()
 
     def _next_seq(self, connection: Connection, session_id: str) -> int:
         if session_id not in self._writer.last_seqs:
