@@ -14,6 +14,8 @@ import time
 #: In this order; what a module needs besides the server's own packages is in requirements-bench.txt.
 BENCHES: dict[str, str] = {
     "fan-out": "bench.fan_out",
+    "idle": "bench.idle",
+    "stops": "bench.stops",
 }
 
 
