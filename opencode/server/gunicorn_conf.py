@@ -4,6 +4,7 @@ gevent patches when the worker starts, so nothing here may import what must be p
 """
 
 import errno
+import gc
 import resource
 import socket
 import sys
@@ -125,6 +126,16 @@ def post_worker_init(worker: Any) -> None:
     sys.stdout.flush()
     worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
     worker.stop_watch.start()
+
+
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """In the worker, when all is stopped and stored: the process ends without taking its memory apart, in no time."""
+    gc.freeze()
+
+
+def on_exit(_server: Any) -> None:
+    """In the master: as in a worker."""
+    gc.freeze()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
