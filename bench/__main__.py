@@ -18,6 +18,8 @@ BENCHES: dict[str, str] = {
     "start": "bench.start",
     "requests": "bench.requests",
     "pages": "bench.pages",
+    "idle": "bench.idle",
+    "stops": "bench.stops",
 }
 
 

@@ -150,6 +150,16 @@ def post_worker_init(worker: Any) -> None:
         open_page(address(services.settings, port), code, services.settings.data_dir)
 
 
+def worker_exit(_server: Any, _worker: Any) -> None:
+    """In the worker, when all is stopped and stored: the process ends without taking its memory apart, in no time."""
+    gc.freeze()
+
+
+def on_exit(_server: Any) -> None:
+    """In the master: as in a worker."""
+    gc.freeze()
+
+
 def child_exit(_server: Any, worker: Any) -> None:
     """In the master, when a worker has ended: where `/metrics` is shared, its gauges end with it."""
     if environment().get("PROMETHEUS_MULTIPROC_DIR"):
