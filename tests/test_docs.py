@@ -217,13 +217,14 @@ def test_the_first_screen_runs_as_printed(served_example: Server):
 
 
 @pytest.mark.live
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_tutorial_runs_as_printed(served_example: Server):
     blocks = re.findall(r"^```sh\n(.*?)^```", text(ROOT / "docs" / "tutorial.md"), re.MULTILINE | re.DOTALL)
     script = "echo =====\n".join(blocks).replace("localhost:3000", f"localhost:{served_example.port}")
 
     done = subprocess.run(
-        ["sh", "-eu", "-c", script], env=served_example.environment, capture_output=True, timeout=100, check=False
+        ["sh", "-eu", "-c", script], env=served_example.environment, capture_output=True, timeout=240, check=False
     )
 
     assert done.returncode == 0, done.stderr.decode()
