@@ -105,6 +105,10 @@ class Turn:
     crashes: int = 0
     #: Queued to go before the others that wait.
     jumps: bool = False
+    #: Seconds since the epoch: until then somebody works on it. 0: nobody has yet.
+    lease_until: float = field(default=0.0, compare=False)
+    #: Somebody has asked to stop it.
+    stop: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

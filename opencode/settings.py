@@ -40,8 +40,14 @@ class Settings(BaseModel):
         "DATABASE_URL",
         None,
         "the store; without it SQLite under the data folder",
-        "sqlite:////path/store.sqlite3",
+        "postgresql://user:password@host/database, or sqlite:////path/store.sqlite3",
         repr=False,
+    )
+    redis_url: str | None = _env(
+        "REDIS_URL", None, "the bell between processes, and their limits", "redis://host:port/0", repr=False
+    )
+    turns: Literal["here", "worker"] = _env(
+        "OPENCODE_TURNS", "here", "where turns run: in the server, or in `opencode worker`", "here or worker"
     )
     data_dir: Path = _env(
         "OPENCODE_DATA_DIR", Path(platformdirs.user_data_dir("opencode")), "the embedded store's place", "a folder"
@@ -190,6 +196,16 @@ class Settings(BaseModel):
         "OPENCODE_LOG_LEVEL", "info", "what is logged", "debug, info, warning or error"
     )
     log_format: Literal["text", "json"] = _env("OPENCODE_LOG_FORMAT", "text", "how it is logged", "text or json")
+
+    @property
+    def on_postgresql(self) -> bool:
+        """Whether the store is one that several processes can use."""
+        return (self.database_url or "").startswith("postgres")
+
+    @property
+    def several_processes(self) -> bool:
+        """Whether there may be others that work on the same store."""
+        return self.on_postgresql and self.redis_url is not None
 
     @property
     def auth_on(self) -> bool:

@@ -14,6 +14,7 @@ from limits import RateLimitItemPerSecond
 
 from opencode.errors import RateLimitExceeded as TooMany
 from opencode.server.guesses import FREE, Guesses
+from opencode.server.shared_windows import FailOpen, storage
 from opencode.server.windows import BoundedMemory, network
 from opencode.settings import Settings
 
@@ -79,7 +80,7 @@ class _Limiter(Limiter):
     """flask-limiter with its storage, strategy and place in a request, and a check that knows what there is to count.
 
     Its own looks for limits of the view, its blueprint and the app, anew with each request, at the cost of a whole one;
-    `python -m bench.requests` measures it.
+    `python -m bench requests` measures it.
     """
 
     def __init__(self, count: Callable[[], None], **options: Any) -> None:
@@ -107,14 +108,22 @@ class Limits:
         self._streams: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._guesses = Guesses()
+        place, options = f"{BoundedMemory.STORAGE_SCHEME[0]}://", dict[str, Any]()
+        if settings.several_processes:
+            place, options = storage(settings.redis_url or "")
         self.limiter = _Limiter(
             self._count,
             key_func=address_key,
             strategy="moving-window",
-            storage_uri=f"{BoundedMemory.STORAGE_SCHEME[0]}://",
+            storage_uri=place,
+            storage_options=options,
             enabled=self._on,
         )
         self.limiter.init_app(app)
+        self._windows: Any = self.limiter.limiter if self._on else None
+        if self._on and settings.several_processes:
+            self._windows = FailOpen(self.limiter.limiter)
+            self._windows.on_open = app.extensions["opencode-metrics"].unlimited
         app.after_request(self._add_headers)
 
     def _count(self) -> None:
@@ -134,7 +143,7 @@ class Limits:
 
     def _hit(self, kind: str, keys: list[str]) -> None:
         """Count it in all of the windows, or, where one of them is full, in none."""
-        item, windows = self._items[kind], self.limiter.limiter
+        item, windows = self._items[kind], self._windows
         with self._lock:
             for key in keys:
                 if not windows.test(item, key, kind):
@@ -221,7 +230,7 @@ class Limits:
         if "counted" in g and "RateLimit-Limit" not in response.headers:
             kind, keys = g.counted
             item = self._items[kind]
-            stats = [self.limiter.limiter.get_window_stats(item, key, kind) for key in keys]
+            stats = [self._windows.get_window_stats(item, key, kind) for key in keys]
             reset_at, left = min(stats, key=lambda window: window.remaining)
             response.headers["RateLimit-Limit"] = str(item.amount)
             response.headers["RateLimit-Remaining"] = str(max(0, left))

@@ -71,6 +71,9 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._limits = Counter("opencode_limit_hits", "Requests refused by a limit.", ["limit"], registry=registry)
+        self._unlimited = Counter(
+            "opencode_limits_open", "Counts of limits that were left out, as Redis was out of reach.", registry=registry
+        )
 
     def text(self) -> bytes:
         """All values now, of all workers."""
@@ -98,6 +101,10 @@ class Metrics:
         """A limit refused a request; `message` names its setting."""
         found = _SETTING.search(message)
         self._limits.labels(found[0] if found else "other").inc()
+
+    def unlimited(self) -> None:
+        """A count was left out, since the limiter's storage is out of reach."""
+        self._unlimited.inc()
 
     def stored(self, append: Stored) -> None:
         """A watcher of the log: counts by commit, never by piece of text."""

@@ -77,6 +77,5 @@ def _ask(process: "subprocess.Popen[bytes]", line: bytes) -> bytes:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
-    # Closes the pipes and waits. What was written to it and not read cannot be sent any more.
-    with suppress(BrokenPipeError), process:
+    with suppress(OSError), process:  # closes the pipes and waits; what a dead program did not take is of no use
         pass

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.engine import Row
 
 from opencode.records import Message, Permission, Session, Turn, Usage
+from opencode.storage import port
 
 
 def _usage(row: Row[Any]) -> Usage:
@@ -86,6 +87,8 @@ def turn(row: Row[Any]) -> Turn:
         usage=_usage(row),
         crashes=row.crashes,
         jumps=bool(row.jumps),
+        lease_until=row.lease_until,
+        stop=bool(row.stop),
     )
 
 
@@ -99,3 +102,13 @@ def permission(row: Row[Any]) -> Permission:
         params=row.params,
         response=row.response,
     )
+
+
+def of_append(append: port.Append, committed: port.Committed) -> dict[str, Any]:
+    """The row of the log that holds what was appended together."""
+    return {
+        "session": append.session_id,
+        "first": committed.first_seq,
+        "last": committed.last_seq,
+        "frames": b"".join(committed.frames),
+    }
