@@ -66,7 +66,11 @@ class SessionPage(_Answer, frozen=True, kw_only=True):
 
 
 class Message(_Answer, frozen=True, kw_only=True):
-    """A message; `parts` are its text, reasoning and tools in order."""
+    """A message; `parts` are its text, reasoning and tools in order.
+
+    An answer also has the `model` that was to give it, its turn's `duration` in milliseconds (None while it goes on)
+    and, as `error`, the code of what ended it early.
+    """
 
     id: str
     role: str
@@ -76,10 +80,16 @@ class Message(_Answer, frozen=True, kw_only=True):
     status: str
     tokens: int
     parts: list[dict[str, Any]]
+    model: str | None = None
+    duration: int | None = None
+    error: str | None = None
 
 
 class SessionDetail(_Answer, frozen=True, kw_only=True):
-    """A session with its newest messages, oldest first; `seq` is the last event that they contain."""
+    """A session with its newest messages, oldest first; `seq` is the last event that they contain.
+
+    `permissions` are the requests that its running turn waits for, with the fields of `permission_request`.
+    """
 
     id: str
     created_at: str
@@ -97,6 +107,7 @@ class SessionDetail(_Answer, frozen=True, kw_only=True):
     budget: Budgets | None = None
     seq: int
     messages: list[Message]
+    permissions: list[dict[str, Any]] = []
     has_older: bool
 
 
