@@ -15,6 +15,11 @@ import time
 BENCHES: dict[str, str] = {
     "fan-out": "bench.fan_out",
     "turns": "bench.turns",
+    "start": "bench.start",
+    "requests": "bench.requests",
+    "pages": "bench.pages",
+    "idle": "bench.idle",
+    "stops": "bench.stops",
 }
 
 

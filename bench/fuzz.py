@@ -59,7 +59,9 @@ def prepare(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def fuzz(folder: Path, examples: int, *, seed: int = 1, phases: str = PHASES) -> "subprocess.CompletedProcess[str]":
+def fuzz(
+    folder: Path, examples: int, *, seed: int = 1, phases: str = PHASES, limit_s: float | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run schemathesis with so many examples of each operation and as many chains. Its exit code is 0 if all is well.
 
     `phases` are schemathesis' own; `coverage` walks through the bounds of every field.
@@ -78,7 +80,7 @@ def fuzz(folder: Path, examples: int, *, seed: int = 1, phases: str = PHASES) ->
         command += ["--checks", ",".join(CHECKS), "--phases", phases, "--seed", str(seed)]
         command += ["--max-examples", str(examples), "--no-shrink", "--generation-database", "none"]
         command += ["--warnings", "off", "--request-timeout", "60", "--suppress-health-check", "all"]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s, check=False)
 
 
 def main() -> int:

@@ -75,6 +75,12 @@ class Ours:
         answer = Client(self.server).call("POST", path, {"content": "go"}, {"Prefer": "respond-async"})
         assert answer.status == 202, answer.data
 
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait_for_exit(self, seconds):
+        self.server.wait(seconds)
+
     def wait(self):
         """Until the turn has ended."""
         client = Client(self.server)
@@ -95,7 +101,9 @@ class Peer:
 
     def __enter__(self):
         with pinned(cores()[0]):
-            self._process = subprocess.Popen([sys.executable, *self._command], cwd=ROOT, env=self._environment)
+            self._process = subprocess.Popen(
+                [sys.executable, *self._command], cwd=ROOT, env=self._environment, stderr=subprocess.DEVNULL
+            )
         until(self._answers, START_S, lambda: f"{self._command} to answer")
         return self
 
@@ -125,6 +133,12 @@ class Peer:
         shape = self._shape
         asked = f"count={shape.count}&burst={shape.burst}&every_ms={shape.every_ms}"
         assert self._ask("POST", f"/publish?{asked}") == 200
+
+    def send_signal(self, number):
+        self._process.send_signal(number)
+
+    def wait_for_exit(self, seconds):
+        self._process.wait(seconds)
 
     def wait(self):
         """It has nothing to end."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from opencode.errors import SettingsError
-from opencode.server.access import tokens_of
+from opencode.server.access import check_access
 from opencode.server.desktop import has_desktop
 from opencode.server.gunicorn_conf import bind_addresses, cannot_listen
 from opencode.settings import is_loopback, load
@@ -81,7 +81,7 @@ def _absolute(environ: dict[str, str]) -> dict[str, str]:
 def _checked(environ: dict[str, str], directory: Path, workers: int) -> list[str]:
     """The addresses to bind, after all that can be refused has been looked at."""
     settings, _warnings = load(environ, directory=directory.resolve())
-    tokens_of(settings)
+    check_access(settings)
     if workers > 1 and not settings.several_processes:
         raise SettingsError(
             "--workers above 1 cannot share the embedded store. One worker holds thousands of streams; several need"

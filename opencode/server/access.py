@@ -80,6 +80,20 @@ def tokens_of(settings: Settings) -> tuple[Token, ...]:
     return tokens
 
 
+def check_access(settings: Settings) -> None:
+    """Refuse what no server may be started with.
+
+    Raises:
+        SettingsError: see `tokens_of`; or every page could call with its visitor's cookies.
+    """
+    tokens_of(settings)
+    if settings.cors_credentials and "*" in settings.cors_origins:
+        raise SettingsError(
+            "OPENCODE_CORS_ORIGINS=* and OPENCODE_CORS_CREDENTIALS=on together would lend every page the cookies of"
+            " whoever looks at it: name the origins, or leave the credentials off."
+        )
+
+
 def may_be_several(settings: Settings) -> bool:
     """Whether owners may share the server: their commands are confined, or they are said to trust one another."""
     return settings.shared_shell or settings.sandbox == "require"
@@ -109,11 +123,7 @@ class Guard:
     """The checks of one server of where a request comes from and what it is for; holds no state of requests."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.cors_credentials and "*" in settings.cors_origins:
-            raise SettingsError(
-                "OPENCODE_CORS_ORIGINS=* and OPENCODE_CORS_CREDENTIALS=on together would lend every page the cookies of"
-                " whoever looks at it: name the origins, or leave the credentials off."
-            )
+        check_access(settings)
         self._auth = settings.auth_on
         self._public = settings.public_url
         self._origins = frozenset(settings.cors_origins)

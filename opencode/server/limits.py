@@ -80,7 +80,7 @@ class _Limiter(Limiter):
     """flask-limiter with its storage, strategy and place in a request, and a check that knows what there is to count.
 
     Its own looks for limits of the view, its blueprint and the app, anew with each request, at the cost of a whole one;
-    `python -m bench.requests` measures it.
+    `python -m bench requests` measures it.
     """
 
     def __init__(self, count: Callable[[], None], **options: Any) -> None:

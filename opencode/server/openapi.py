@@ -208,6 +208,8 @@ def _success(contract: Contract, operation: str) -> dict[str, Any]:
         content["application/json"] = {"schema": {"type": "object"}}
     if contract.streams is not None:
         stream = contract.streams.capitalize()
+        # `schema` would be that of all events together. Generators that know no `itemSchema` (openapi-ts, which the
+        # tests run, is one) take it for the data of one event, and are of no use without.
         schema = {"schema": ref(f"{stream}EventData"), "itemSchema": ref(f"{stream}Event")}
         text = _examples()["streams"].get(operation)
         shown = {"examples": {"example": {"serializedValue": text}}} if text is not None else {}

@@ -77,5 +77,5 @@ def _ask(process: "subprocess.Popen[bytes]", line: bytes) -> bytes:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
-    with process:  # closes the pipes and waits
+    with suppress(OSError), process:  # closes the pipes and waits; what a dead program did not take is of no use
         pass

@@ -88,17 +88,15 @@ def build_services(
         SettingsError: a setting cannot be honoured.
         StoreError: the store is in use, or was written by a newer version.
     """
-    directories = find_directories(settings)
+    directories, poster = find_directories(settings), find_poster(settings)
     toolbox, sandbox = find_tools(settings, environ, directories)
     models, reason = find_models(settings, providers)
-    poster = find_poster(settings)
     store = open_store(settings.database_url, settings.data_dir, durability=settings.durability)
     shared = find_shared(settings, runs_turns=slots is not None)
     event_log = EventLog(store, shared.local, shared=shared.afar)
     outbox = open_outbox(settings, poster, store, event_log)
     warm(models)
-    watch = Watch()
-    parts: dict[str, Any] = {"models": models, "toolbox": toolbox, "directories": directories, "watch": watch}
+    parts: Any = {"models": models, "toolbox": toolbox, "directories": directories, "watch": (watch := Watch())}
     sessions = session_service(settings, store=store, event_log=event_log, shared=shared, slots=slots, **parts)
     _take_up(sessions, takes_up=takes_up, alone=not settings.on_postgresql)
     return Services(

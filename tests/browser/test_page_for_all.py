@@ -49,8 +49,7 @@ def serious(page):
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [{}, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [({}, "light"), (PHONE, "dark")], ids=["desk-light", "phone-dark"])
 def test_axe_finds_nothing_serious(new_page, server, talk, scheme, size):
     page = new_page(color_scheme=scheme, reduced_motion="reduce", **size)
     desk = Desk(page, f"http://localhost:{server.port}").open()

@@ -25,6 +25,7 @@ def gate():
 def cable(server):
     with Cable(server.port) as cable:
         yield cable
+        cable.pull()  # the page would hold it open
 
 
 def numbered(first, count, pause_s=0.0):

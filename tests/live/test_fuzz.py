@@ -6,11 +6,11 @@ import pytest
 
 from bench.fuzz import fuzz
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
 
 def test_random_requests_get_documented_answers(tmp_path):
-    done = fuzz(tmp_path, 5, phases="examples,fuzzing,stateful")
+    done = fuzz(tmp_path, 5, phases="examples,fuzzing,stateful", limit_s=360)
 
     assert done.returncode == 0, done.stdout + done.stderr
     cases = re.search(r"(\d+) generated, (\d+) passed", done.stdout)

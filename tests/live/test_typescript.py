@@ -12,7 +12,7 @@ import pytest
 from tests.live.client import Client
 from tests.live.server import ROOT, Server
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
 SOURCE = ROOT / "tests" / "typescript"
 #: Kept between runs: installing takes longer than all the rest.

@@ -22,9 +22,10 @@ LEAST: dict[str, dict[str, Any]] = {
     "TuiInput": {"type": "text", "text": "typed"},
     "MakeTicket": {"path": "/tui/events"},
     "SignIn": {"token": "wrong"},
+    "Render": {"texts": ["*words*"]},
 }
 #: What stands in a path besides the session; a new kind fails the matrix until it is thought about here.
-OTHERS = {"turn_id": "trn_missing", "permission_id": "per_missing", "name": "docs.js"}
+OTHERS = {"turn_id": "trn_missing", "permission_id": "per_missing", "name": "index.html"}
 
 
 @dataclass(frozen=True)

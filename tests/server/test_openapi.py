@@ -199,6 +199,7 @@ def test_real_answers_are_as_they_are_documented(document, make_app):
         "/api/session": {}, "/api/session/{session_id}": {"title": "x"}, "/tui/input": {"type": "text", "text": "x"},
         "/api/session/{session_id}/message": {"content": "x"},
         "/api/login": {"token": "any, where none is asked for"}, "/api/ticket": {"path": "/tui/events"},
+        "/api/render": {"texts": ["x"]},
     }  # fmt: skip
     checked = 0
     for method, address, operation in sorted(operations(document), key=lambda own: own[0] == "delete"):

@@ -45,7 +45,6 @@ def test_a_file_that_has_not_changed_is_not_sent_again(client):
         "main.js/x",
         "..%5cui.py",
         "docs",
-        "docs/docs.js",
     ],
 )
 def test_no_other_file_is_given(client, name):

@@ -10,7 +10,7 @@ const TOOLS = {
   edit: ["Change files", true],
   write: ["Write files", true],
   grep: ["Search in files", false],
-  glob: ["Find files by name", false],
+  glob: ["Find by name", false],
   list: ["List directories", false],
 };
 

@@ -42,6 +42,6 @@ export function diffFiles(text) {
       h("span", { class: "plus" }, ` +${count("+")}`),
       h("span", { class: "minus" }, ` −${count("-")}`),
     );
-    return h("details", { class: "file-diff", open: starts.length < 8 }, summary, diffLines(body));
+    return h("details", { class: "file-diff", open: starts.length < 8 }, summary, diffLines(body.split("\n").slice(2).join("\n")));
   });
 }
