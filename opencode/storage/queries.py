@@ -10,8 +10,7 @@ from opencode import frames, records
 from opencode.errors import SessionNotFound
 from opencode.storage import leases, rows, statements
 from opencode.storage.apply import KEY_LIFE_S
-from opencode.storage.failures import patient
-from opencode.storage.reading import Reader
+from opencode.storage.reading import Reader, patient_reads
 from opencode.storage.schema import (
     events,
     file_changes,
@@ -50,10 +49,10 @@ _PARTS = (
 _TURN = sa.select(turns).where(turns.c.session_id == _OF, turns.c.id == sa.bindparam("turn"))
 
 
+@patient_reads
 class Queries(Reader):
     """The reading half of `SqlStore`; each method is one consistent view."""
 
-    @patient
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
         """See `port.EventStore.read`."""
         batches: list[bytes] = []
@@ -75,13 +74,11 @@ class Queries(Reader):
                     break
         return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
 
-    @patient
     def last_seq(self, session_id: str) -> int:
         """See `port.EventStore.last_seq`."""
         with self._read() as connection:
             return self._last_seq(connection, session_id)
 
-    @patient
     def stands(self, session_id: str) -> bool:
         """See `port.EventStore.stands`."""
         with self._read() as connection:
