@@ -75,6 +75,7 @@ class Pump:
         group, tail = follower.group, follower.group.tail
         watch = self._hub.loop.io(follower.fd, _READ)
         try:
+            follower.waits = True
             group.followers.add(follower)
             self._put_off(follower, len(self._slots) - 1)
             watch.start(self._readable, follower, watch)
@@ -104,18 +105,21 @@ class Pump:
     def _leave(self, follower: Follower) -> None:
         group = follower.group
         self._remove(follower)
+        follower.tally.length += follower.length
+        follower.tally.events += follower.events
         if not group.followers and self._groups.get(group.tail) is group:
             del self._groups[group.tail]
             group.unlisten()
 
     def _wake(self, follower: Follower) -> None:
         """Let its own greenlet go on; from here on the pump does not write to it."""
-        if follower in follower.group.followers:
+        if follower.waits:
             self._remove(follower)
             self._hub.loop.run_callback(follower.waiter.switch, None)
 
     @staticmethod
     def _remove(follower: Follower) -> None:
+        follower.waits = False
         follower.group.followers.discard(follower)
         follower.slot.discard(follower)
 
@@ -160,7 +164,7 @@ class Pump:
         for follower in in_slices(list(group.followers)):
             if follower is None:
                 yield
-            elif follower not in group.followers:  # it has left meanwhile
+            elif not follower.waits:  # it has left meanwhile
                 continue
             elif look:
                 self._wake(follower)
@@ -168,35 +172,33 @@ class Pump:
                 seq = follower.place.seq
                 if seq not in frames:
                     frames[seq] = lacking(tail, seq)
-                self._send(follower, frames[seq])
+                frame = frames[seq]
+                if frame is None:
+                    if seq < tail.last_seq:  # it has fallen behind the tail
+                        self._wake(follower)
+                elif frame.has_done and follower.turn_id is not None:  # perhaps its turn's: its generator looks closely
+                    self._wake(follower)
+                else:
+                    self._write(follower, frame)
 
-    def _send(self, follower: Follower, frame: Frame | None) -> None:
-        """Write a frame, or leave it to the follower's generator where that must look closely."""
-        if frame is None:
-            if follower.place.seq < follower.group.tail.last_seq:  # it has fallen behind the tail
-                self._wake(follower)
-        elif frame.has_done and follower.turn_id is not None:  # perhaps its turn's
-            self._wake(follower)
-        elif self._write(follower, frame):
-            follower.place.seq = frame.last_seq
-
-    def _write(self, follower: Follower, frame: Frame) -> bool:
-        """Write without waiting. Whoever does not take it all is woken, with the rest; True where all is on its way."""
+    def _write(self, follower: Follower, frame: Frame) -> None:
+        """Write without waiting. Whoever does not take it all is woken, with the rest."""
+        data = frame.data
         try:
-            taken = os.write(follower.fd, frame.data)
+            taken = os.write(follower.fd, data)
         except BlockingIOError:
             taken = 0
         except OSError:
             follower.gone = True
             self._wake(follower)
-            return False
+            return
         follower.written_at = time.monotonic()
-        follower.tally.length += frame.length
-        follower.tally.events += frame.events
-        if taken < len(frame.data):
-            follower.rest = memoryview(frame.data)[taken:]
+        follower.place.seq += frame.events
+        follower.length += frame.length
+        follower.events += frame.events
+        if taken < len(data):
+            follower.rest = memoryview(data)[taken:]
             self._wake(follower)
-        return True
 
     # Beats, and clients that leave
 
@@ -224,7 +226,7 @@ class Pump:
             self._put_off(follower, max(0, left - 1))
 
     def _put_off(self, follower: Follower, ticks: int) -> None:
-        if follower in follower.group.followers:
+        if follower.waits:
             follower.slot.discard(follower)
             follower.slot = self._slots[ticks]
             follower.slot.add(follower)
@@ -236,7 +238,8 @@ class Pump:
             return
         # It may have closed the one direction only. A beat tells: who has closed both refuses it, at the latest by the
         # next one.
-        if self._write(follower, self._beat) and follower.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        self._write(follower, self._beat)
+        if follower.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             follower.gone = True
             self._wake(follower)
         follower.written_at -= len(self._slots) * _TICK_S

@@ -17,15 +17,18 @@ class Follower:
 
     __slots__ = (
         "connection",
+        "events",
         "fd",
         "gone",
         "group",
+        "length",
         "place",
         "rest",
         "slot",
         "tally",
         "turn_id",
         "waiter",
+        "waits",
         "written_at",
     )
 
@@ -41,10 +44,12 @@ class Follower:
         self.tally = tally
         self.waiter = waiter
         self.rest = memoryview(b"")
+        #: What the pump has written to it, until it leaves.
+        self.length = self.events = 0
         self.written_at = time.monotonic()
         #: Of the pump's ticks, the one that it will be looked at by.
         self.slot: set[Follower] = set()
-        self.gone = False
+        self.waits = self.gone = False
 
 
 class Group:
@@ -71,12 +76,11 @@ class Frame(NamedTuple):
     data: bytes
     length: int
     events: int
-    last_seq: int
     has_done: bool
 
 
-def framed(data: bytes, *, events: int = 0, last_seq: int = 0, has_done: bool = False) -> Frame:
-    return Frame(b"%X\r\n%b\r\n" % (len(data), data), len(data), events, last_seq, has_done)
+def framed(data: bytes, *, events: int = 0, has_done: bool = False) -> Frame:
+    return Frame(b"%X\r\n%b\r\n" % (len(data), data), len(data), events, has_done)
 
 
 def lacking(tail: Tail, seq: int) -> Frame | None:
@@ -84,7 +88,7 @@ def lacking(tail: Tail, seq: int) -> Frame | None:
     chunk = tail.after(seq)
     if chunk is None:
         return None
-    return framed(chunk.data, events=chunk.last_seq - seq, last_seq=chunk.last_seq, has_done=chunk.has_done)
+    return framed(chunk.data, events=chunk.last_seq - seq, has_done=chunk.has_done)
 
 
 def in_slices(followers: list[Follower]) -> Iterator[Follower | None]:

@@ -84,7 +84,8 @@ def remember(connection: Connection, remembered: RememberedKey) -> None:
     """Store an idempotency key, and forget those that are over a day old; `KeyTaken` where it is known."""
     now = time.time()
     connection.execute(idempotency.delete().where(idempotency.c.created_at < now - KEY_LIFE_S))
-    statement = statements.upsert(connection, idempotency).on_conflict_do_nothing()
+    # The count of rows is not known of such an insert by every driver.
+    statement = statements.upsert(connection, idempotency).on_conflict_do_nothing().returning(idempotency.c.key)
     found = connection.execute(
         statement,
         {
@@ -97,7 +98,7 @@ def remember(connection: Connection, remembered: RememberedKey) -> None:
             "created_at": now,
         },
     )
-    if found.rowcount != 1:
+    if found.first() is None:
         raise KeyTaken("this Idempotency-Key was used before")
 
 

@@ -1,23 +1,18 @@
 """What the store reads. Nothing here takes the write lock."""
 
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import Connection
 
 from opencode import frames, records
-from opencode.errors import SessionNotFound, StoreDamaged, StoreError
-from opencode.storage import rows, selects
+from opencode.errors import SessionNotFound
+from opencode.storage import leases, rows, selects, statements
 from opencode.storage.apply import KEY_LIFE_S
-from opencode.storage.failures import translated
-from opencode.storage.known import KnownSessions
+from opencode.storage.failures import patient
+from opencode.storage.reading import Reader
 from opencode.storage.schema import (
-    events,
     file_changes,
     idempotency,
     marks,
@@ -28,64 +23,45 @@ from opencode.storage.schema import (
     turns,
 )
 
-log = logging.getLogger(__name__)
-
-#: Sessions kept in memory, about a kilobyte each.
-_KNOWN_SESSIONS = 1_000
+_ROWS = 16  # of a log, read at once
 
 
-class Queries:
+class Queries(Reader):
     """The reading half of `SqlStore`; each method is one consistent view."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        # With a server for a database, others change it too.
-        self._known = KnownSessions(0 if engine.dialect.name == "postgresql" else _KNOWN_SESSIONS)
-        #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
-        self._damage: StoreDamaged | None = None
-
-    def _failure(self, exc: SQLAlchemyError) -> StoreError:
-        failure = translated(exc)
-        if isinstance(failure, StoreDamaged):
-            place = self._engine.url.database
-            failure = StoreDamaged(f"{failure}. Stop the server and restore {place} from a backup.")
-            if self._damage is None:
-                self._damage = failure
-                log.critical("%s", failure)
-        return failure
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as exc:
-            raise self._failure(exc) from exc
-
+    @patient
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
         """See `port.EventStore.read`."""
         batches: list[bytes] = []
-        first, size = 0, 0
-        # The row that holds `after` + 1 may begin before it.
+        first, size, last_seq = 0, 0, after
+        # The row that holds `after` + 1 may begin before it. Page by page: a log only grows, so that they fit.
         with self._read() as connection:
-            found = connection.execute(
-                sa.select(events.c.first_seq, events.c.frames)
-                .where(events.c.session_id == session_id, events.c.last_seq > after)
-                .order_by(events.c.first_seq)
-                .execution_options(yield_per=16)
-            )
-            for first_seq, batch in found:
-                first = first or first_seq
-                batches.append(batch)
-                size += len(batch)
-                if size >= limit_bytes:
+            while size < limit_bytes:
+                found = connection.execute(
+                    statements.READ, {"session": session_id, "after": last_seq, "rows": _ROWS}
+                ).all()
+                for row in found:
+                    first = first or row.first_seq
+                    batches.append(row.frames)
+                    last_seq = row.last_seq
+                    size += len(row.frames)
+                    if size >= limit_bytes:
+                        break
+                if len(found) < _ROWS:
                     break
         return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
 
+    @patient
     def last_seq(self, session_id: str) -> int:
         """See `port.EventStore.last_seq`."""
         with self._read() as connection:
             return self._last_seq(connection, session_id)
+
+    @patient
+    def stands(self, session_id: str) -> bool:
+        """See `port.EventStore.stands`."""
+        with self._read() as connection:
+            return connection.execute(statements.SESSION_STANDS, {"session": session_id}).first() is not None
 
     @staticmethod
     def _last_seq(connection: Connection, session_id: str) -> int:
@@ -139,12 +115,16 @@ class Queries:
     ) -> tuple[records.Session, list[records.Message], bool]:
         """See `port.MessageStore.snapshot`."""
         wanted = {"of": session_id, "before": before, "most": limit + 1}
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             session = self._session(connection, owner, session_id)
             found = connection.execute(selects.EARLIER if before else selects.MESSAGES, wanted).all()
             page = list(reversed(found[:limit]))
             bodies = self._parts(connection, [row.id for row in page])
-        return session, [rows.message(row, bodies[row.id]) for row in page], len(found) > limit
+            answered = {row.turn_id for row in page if row.role == "assistant"}
+            by_id = connection.execute(sa.select(turns).where(turns.c.id.in_(answered))).all()
+            known = {row.id: rows.turn(row) for row in by_id}
+        shown = [rows.message(row, bodies[row.id], known.get(row.turn_id)) for row in page]
+        return session, shown, len(found) > limit
 
     @staticmethod
     def _parts(connection: Connection, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -155,7 +135,7 @@ class Queries:
 
     def message(self, session_id: str, message_id: str) -> records.Message | None:
         """See `port.MessageStore.message`."""
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             row = connection.execute(
                 sa.select(messages).where(messages.c.session_id == session_id, messages.c.id == message_id)
             ).first()
@@ -179,15 +159,17 @@ class Queries:
 
     def claimable(self, now: float) -> list[records.Turn]:
         """See `port.TurnStore.claimable`."""
-        other = turns.alias()
-        busy = sa.exists().where(other.c.session_id == turns.c.session_id, other.c.state.in_(records.WORKED_ON_STATES))
-        late = sa.and_(turns.c.state.in_(records.WORKED_ON_STATES), turns.c.lease_until < now)
-        found = self._turns(selects.in_order(sa.or_(late, sa.and_(turns.c.state == "queued", ~busy))))
+        found = self._turns(selects.in_order(leases.claimable(now)))
         return list({turn.session_id: turn for turn in reversed(found)}.values())
 
     def _turns(self, wanted: sa.Select[Any], **values: str) -> list[records.Turn]:
         with self._read() as connection:
             return [rows.turn(row) for row in connection.execute(wanted, values)]
+
+    def working(self, owner: str) -> int:
+        """See `port.TurnStore.working`."""
+        with self._read() as connection:
+            return leases.working(connection, owner)
 
     def spent(self, owner: str, session_id: str) -> tuple[records.Spending, records.Spending]:
         """See `port.SpendingStore.spent`."""
@@ -195,7 +177,7 @@ class Queries:
             sessions.c.id == session_id, sessions.c.owner == owner
         )
         by_owner = sa.select(spending.c.tokens, spending.c.turn_ms).where(spending.c.owner == owner)
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             found = [connection.execute(wanted).first() for wanted in (by_session, by_owner)]
         own, in_all = (records.Spending() if row is None else records.Spending(*row) for row in found)
         return own, in_all
@@ -212,16 +194,7 @@ class Queries:
                     idempotency.c.created_at > time.time() - KEY_LIFE_S,
                 )
             ).first()
-        if row is None:
-            return None
-        return records.RememberedKey(
-            owner=owner,
-            scope=scope,
-            key=key,
-            body_hash=row.body_hash,
-            session_id=row.session_id,
-            turn_id=row.turn_id,
-        )
+        return None if row is None else records.RememberedKey(owner=owner, scope=scope, key=key, **row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
     def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
         """See `port.MessageStore.file_changes`."""

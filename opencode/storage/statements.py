@@ -31,6 +31,13 @@ INSERT_ROW = sa.text(
     "INSERT INTO events (session_id, first_seq, last_seq, frames) VALUES (:session, :first, :last, :frames)"
 )
 
+#: The row that holds the first one wanted is found by the key, so that a long log is not read from its beginning.
+READ = sa.text(
+    "SELECT first_seq, last_seq, frames FROM events WHERE session_id = :session AND last_seq > :after AND first_seq >="
+    " COALESCE((SELECT first_seq FROM events WHERE session_id = :session AND first_seq <= :after + 1"
+    " ORDER BY first_seq DESC LIMIT 1), 0) ORDER BY first_seq LIMIT :rows"
+)
+
 #: What is counted of a turn, and of all turns of a session.
 SPENT = ("input", "output", "cached", "turn_ms")
 

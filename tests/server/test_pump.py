@@ -105,9 +105,9 @@ def waiting(pump):
     return sum(len(group.followers) for group in pump._groups.values())
 
 
-def say(log, turn, content):
-    """Store a piece of text: its bytes as the pump writes them."""
-    return framed(b"".join(log.append(texts(turn.session_id, content, turn=turn)).frames)).data
+def say(log, turn, *contents):
+    """Store pieces of text: their bytes as the pump writes them."""
+    return framed(b"".join(log.append(texts(turn.session_id, *contents, turn=turn)).frames)).data
 
 
 def whole_chunks(data):
@@ -123,11 +123,13 @@ def whole_chunks(data):
 def test_what_is_stored_is_written_without_waking_the_generator(read, log, turn):
     reader = read()
 
-    sent = [say(log, turn, content) for content in ("one", "two", "three")]
+    sent = [say(log, turn, *contents) for contents in (["one"], ["two", "three"], ["four"])]
 
     assert reader.take(sum(map(len, sent))) == b"".join(sent)
     assert reader.given == []
-    assert reader.tally.events == 3
+    reader.client.close()
+    reader.ended()
+    assert reader.tally.events == 4
 
 
 def test_a_deletion_in_the_same_turn_of_the_loop_as_an_event_ends_the_stream(read, log, turn):
@@ -183,13 +185,13 @@ def test_idle_streams_beat_and_busy_ones_do_not(read, log, turn):
     expected = b""
     began = time.monotonic()
     pause = threading.Event()
-    while time.monotonic() - began < 4.0:
+    while time.monotonic() - began < 3.2:
         expected += say(log, turn, "busy")
         pause.wait(0.2)
     assert idle.take(len(expected)) == expected
 
 
-def test_a_client_that_leaves_is_released_at_once(read, pump):
+def test_a_client_that_leaves_is_released_at_once_with_all_that_was_held_for_it(read, pump, log):
     reader = read()
 
     began = time.monotonic()
@@ -200,6 +202,7 @@ def test_a_client_that_leaves_is_released_at_once(read, pump):
     assert waiting(pump) == 0
     assert pump._groups == {}
     assert not any(pump._slots)
+    assert log._bus._ears == {}
 
 
 def test_a_client_that_has_closed_its_sending_side_is_served_and_its_leaving_seen(read, log, turn):
