@@ -41,6 +41,9 @@ faults: environment-dev ## kill the server 200 times under running turns, and pr
 bench: environment-bench ## measure streams and requests against what people use; the tables of docs/performance.md
 	@exec $(VENV_PYTHON) -m bench
 
+cluster: environment-dev ## kill servers, workers, Redis and PostgreSQL under running turns, and prove that nothing is lost (minutes)
+	@exec $(VENV_PYTHON) -m bench.cluster --sessions 20 --turns 200 --rounds 2
+
 clean: ## remove all that the other verbs made: .venv, caches, .work (the example's copies, too)
 	rm -rf .venv .work .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	@find app.py opencode tests scripts examples bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

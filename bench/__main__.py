@@ -14,6 +14,10 @@ import time
 #: In this order; what a module needs besides the server's own packages is in requirements-bench.txt.
 BENCHES: dict[str, str] = {
     "fan-out": "bench.fan_out",
+    "turns": "bench.turns",
+    "start": "bench.start",
+    "requests": "bench.requests",
+    "pages": "bench.pages",
     "idle": "bench.idle",
     "stops": "bench.stops",
 }

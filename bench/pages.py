@@ -1,11 +1,10 @@
 """Whether pages stay flat: a session of 10,000 messages, a store of 100,000 sessions, and the start-up on it.
 
-    python -m bench.pages [--sessions 100000] [--messages 10000]
+    python -m bench pages [--quick]
 
-Prints the median time of each request on a small store and on a large one, and their ratio, from one run.
+The median time of each request on a small store and on a large one, and their ratio, from one run.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from flask.testing import FlaskClient
 
+from bench.table import Table, against
 from opencode.clock import timestamp
 from opencode.ids import new_id
 from opencode.records import Message, Session
@@ -28,6 +28,7 @@ from opencode.wiring import Services, build_services
 ROUNDS = 200
 STARTS = 9
 BATCH = 5_000
+_BAR_MS = 10.0
 
 
 def fill(engine: sa.Engine, directory: Path, sessions: int, messages: int) -> str:
@@ -125,18 +126,13 @@ def measure(small: Filled, large: Filled) -> dict[str, tuple[float, float]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=100_000)
-    parser.add_argument("--messages", type=int, default=10_000)
-    asked = parser.parse_args()
+def run(*, quick: bool) -> list[Table]:
+    sessions, messages = (5_000, 1_000) if quick else (100_000, 10_000)
     with tempfile.TemporaryDirectory() as folder:
         small = Filled.make(Path(folder) / "small", 100, 100)
-        found = measure(small, Filled.make(Path(folder) / "large", asked.sessions, asked.messages))
-    print(f"{'median, ms':<48}{'100 / 100':>12}{f'{asked.sessions} / {asked.messages}':>18}{'ratio':>8}")
+        found = measure(small, Filled.make(Path(folder) / "large", sessions, messages))
+    made = Table("Pages", ("median, ms", "100 / 100", f"{sessions} / {messages}", "ratio", "bar"))
     for name, (before, after) in found.items():
-        print(f"{name:<48}{before:>12.2f}{after:>18.2f}{after / before:>8.2f}")
-
-
-if __name__ == "__main__":
-    main()
+        bar = against(after, _BAR_MS, "{:.0f} ms") if name.startswith("GET") else ""
+        made.add(name, f"{before:.2f}", f"{after:.2f}", f"{after / before:.2f}", bar)
+    return [made]

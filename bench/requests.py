@@ -1,26 +1,30 @@
-"""What the checks before a view cost a request: the limiter, authentication, CORS, each on and off.
+"""What stands around a view costs a request: the limiter, authentication, CORS, each on and off; validation, the store.
 
-    python -m bench.requests [--rounds 9] [--requests 400]
+    python -m bench requests [--quick]
 
-Calls the WSGI app itself, without a server or sockets, for small answers. All kinds take
-turns in each round, so that a noisy machine disturbs them alike; prints the median time of a request and its ratio to
-the same app with everything off.
+Calls the WSGI app itself, without a server or sockets, for small answers. All kinds take turns in each round, so that a
+noisy machine disturbs them alike; the median time of a request, and its ratio to the same app with everything off.
 """
 
-import argparse
 import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from werkzeug.test import EnvironBuilder
 
+from bench.table import Table
+from opencode.clock import timestamp
+from opencode.ids import new_id
+from opencode.records import Session
 from opencode.server.factory import create_app
+from opencode.server.schemas import SendMessage
 from opencode.settings import Settings
+from opencode.storage.sql import open_store
 from opencode.wiring import build_services
 
 TOKEN = "bench-token-of-32-characters-0001"
@@ -75,29 +79,59 @@ def timed(call: Callable[[], None], requests: int) -> float:
     return (time.thread_time() - begun) / requests * 1e6
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--requests", type=int, default=400)
-    options = parser.parse_args()
+def checks(folder: Path, rounds: int, requests: int) -> Iterator[Table]:
+    """Each kind of app, for a small answer and for the smallest."""
+    apps = {name: make(folder / name, **settings) for name, settings in KINDS.items()}
+    for path in ("/tui/state", "/health"):
+        found: dict[str, list[float]] = {name: [] for name in apps}
+        calls = {name: caller(app, path) for name, app in apps.items()}
+        for _ in range(rounds):
+            for name, call in calls.items():
+                found[name].append(timed(call, requests))
+        made = Table(f"CPU of a request: GET {path}", ("checks", "µs", "more, µs", "ratio"))
+        plain = statistics.median(found["nothing"])
+        for name, times in found.items():
+            median = statistics.median(times)
+            made.add(name, f"{median:.1f}", f"{median - plain:+.1f}", f"{median / plain:.2f}")
+        yield made
+    for app in apps.values():
+        app.extensions["opencode"].stop(0.0)
+
+
+def parts(folder: Path, rounds: int, requests: int) -> Table:
+    """What of a request can be called by itself: validation, and the store."""
+    store = open_store(None, folder / "store")
+    session = Session(
+        id=new_id("ses"), owner="local", title="", model=None, resolved_model="demo/guide", tools=("bash",),
+        directory="/", system=None, permission={}, created_at=timestamp(),
+    )  # fmt: skip
+    store.create(session)
+    body = b'{"content": "run the tests", "when_busy": "queue"}'
+
+    def unknown() -> None:
+        store._known.forget()
+        store.get("local", session.id)
+
+    calls: dict[str, Callable[[], object]] = {
+        "validation of a message's body": lambda: SendMessage.model_validate_json(body),
+        "store: a session that is known": lambda: store.get("local", session.id),
+        "store: a session that is read": unknown,
+        "store: a session with its messages": lambda: store.snapshot("local", session.id, limit=100),
+        "store: the newest 50 sessions": lambda: store.page("local", limit=50),
+    }
+    made = Table("CPU of a request's parts", ("part", "µs"))
+    for name, call in calls.items():
+        call()
+        made.add(name, f"{statistics.median(timed(call, requests) for _ in range(rounds)):.1f}")
+    store.close()
+    return made
+
+
+def run(*, quick: bool) -> list[Table]:
+    rounds, requests = (3, 50) if quick else (9, 400)
     logging.disable(logging.INFO)
-    with tempfile.TemporaryDirectory() as folder:
-        apps = {name: make(Path(folder) / name, **settings) for name, settings in KINDS.items()}
-        for path in ("/tui/state", "/health"):
-            found: dict[str, list[float]] = {name: [] for name in apps}
-            calls = {name: caller(app, path) for name, app in apps.items()}
-            for _ in range(options.rounds):
-                for name, call in calls.items():
-                    found[name].append(timed(call, options.requests))
-            print(f"\n{path}")
-            plain = statistics.median(found["nothing"])
-            for name, times in found.items():
-                median = statistics.median(times)
-                print(f"  {name:14} {median:7.1f} µs  {median - plain:+7.1f} µs  {median / plain:5.2f}x")
-        for app in apps.values():
-            app.extensions["opencode"].stop(0.0)
-
-
-if __name__ == "__main__":
-    main()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return [*checks(Path(folder), rounds, requests), parts(Path(folder), rounds, requests)]
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,9 +1,8 @@
-"""The whole path of a delta: provider's bytes, event, store, frame, socket.
+"""The whole path of a delta: provider's bytes, event, store, frame, socket; ours against opencode-ai's.
 
-python -m bench.turns [--turns 100] [--seconds 5]
+python -m bench turns [--quick]
 """
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -12,12 +11,22 @@ import time
 from pathlib import Path
 
 from bench.measured import cores, cpu_s, rss_mb, server, token_provider
-from bench.turn_load import Reading, Stream, connect, percentile, read, request
+from bench.opencode_peer import Theirs, program
+from bench.table import Table, against
+from bench.turn_load import Reading, Stream, connect, percentile, request
 from tests.live.client import Client
 
 EVERY_MS = 20
 #: Turns begin one after the other, as people begin them.
 START_EVERY_S = 0.02
+_BARS = {
+    "CPU a delta, µs": (120.0, 1 / 8),
+    "age of a delta, p99, ms": (25.0, None),
+    "flood: to its end, ms": (None, 1 / 4),
+    "flood: CPU a delta, µs": (None, None),
+    "first event, p50, ms": (8.0, 1 / 8),
+    "idle RSS, MB": (90.0, None),
+}
 
 
 class Ours:
@@ -33,69 +42,164 @@ class Ours:
     def session(self):
         return self._client.session()
 
-    def start(self, session, prompt):
-        """Start a turn, and give the stream that it comes by."""
+    def listen(self, turns):  # noqa: ARG002 - the peer's needs it
+        """Each turn's events come by its own stream."""
+        return []
+
+    def ask(self, session, prompt):
         path = f"/api/session/{session}/message"
-        return Stream(connect(self.port, request("POST", self.port, path, {"content": prompt})), b"event: done\n")
+        data = request("POST", self.port, path, {"content": prompt})
+        return Stream(connect(self.port, data), b"event: done\n")
+
+
+class Run:
+    """Turns of one peer, read by one thread."""
+
+    def __init__(self, peer, turns):
+        self._peer = peer
+        self._held = []
+        self.streams = []
+        self.reading = Reading()
+        for stream in peer.listen(turns):
+            self._read(stream)
+
+    def _read(self, stream):
+        self.streams.append(stream)
+        self.reading.add(stream)
+
+    def ask(self, session, prompt):
+        asked = self._peer.ask(session, prompt)
+        if isinstance(asked, Stream):
+            self._read(asked)
+        else:
+            self._held.append(asked)
+
+    @property
+    def ages(self):
+        return [age for stream in self.streams for age in stream.ages]
+
+    @property
+    def first_at(self):
+        return self.streams[0].first_at
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.reading.__exit__(*exc)
+        for connection in self._held:
+            connection.close()
 
 
 def paced(peer, turns, seconds):
-    """So many turns at 50 tokens a second: processor time for each delta, and how old it is when it comes."""
+    """So many turns at 50 tokens a second: processor time for each delta in µs, and its age in ms, p50 and p99."""
     sessions = [peer.session() for _ in range(turns)]
     count = int(seconds * 1000 / EVERY_MS)
     cpu = cpu_s(peer.pid)
-    with Reading() as reading:
-        streams = []
+    with Run(peer, turns) as run:
         for session in sessions:
-            streams.append(peer.start(session, f"bench {count} {EVERY_MS}"))
-            reading.add(streams[-1])
-            reading.run(START_EVERY_S)
-        reading.finish(60 + 10 * seconds)
+            run.ask(session, f"bench {count} {EVERY_MS}")
+            run.reading.run(START_EVERY_S)
+        run.reading.finish(60 + 20 * seconds)
     cpu = cpu_s(peer.pid) - cpu
-    ages = [age for stream in streams for age in stream.ages]
-    assert len(ages) == turns * count, f"{len(ages)} deltas of {turns * count} came"
-    return cpu / len(ages) * 1e6, percentile(ages, 0.5) * 1e3, percentile(ages, 0.99) * 1e3
+    _complete(run.ages, turns * count)
+    return cpu / len(run.ages) * 1e6, percentile(run.ages, 0.5) * 1e3, percentile(run.ages, 0.99) * 1e3
 
 
 def flood(peer, count):
-    """One turn as fast as it goes: seconds to its end, to its first delta, and processor time for each."""
+    """One turn as fast as it goes: ms to its end and to its first delta, and processor time for each in µs."""
     session = peer.session()
-    cpu, began = cpu_s(peer.pid), time.monotonic()
-    stream = peer.start(session, f"bench {count} 0")
-    ended = read(stream, 120)
+    cpu = cpu_s(peer.pid)
+    with Run(peer, 1) as run:
+        began = time.monotonic()
+        run.ask(session, f"bench {count} 0")
+        run.reading.finish(120)
+        ended = time.monotonic()
     cpu = cpu_s(peer.pid) - cpu
-    assert len(stream.ages) == count, f"{len(stream.ages)} deltas of {count} came"
-    return ended - began, stream.first_at - began, cpu / count * 1e6
+    _complete(run.ages, count)
+    return (ended - began) * 1e3, (run.first_at - began) * 1e3, cpu / count * 1e6
 
 
 def first(peer, rounds):
-    """Milliseconds from the request to the first delta, the provider answering at once."""
+    """Milliseconds from the request to the first delta, p50, the provider answering at once."""
     times = []
     for _ in range(rounds):
         session = peer.session()
-        began = time.monotonic()
-        stream = peer.start(session, "bench 1 0")
-        read(stream, 30)
-        times.append((stream.first_at - began) * 1e3)
-    return statistics.median(times), percentile(times, 0.99)
+        with Run(peer, 1) as run:
+            began = time.monotonic()
+            run.ask(session, "bench 1 0")
+            run.reading.finish(60)
+        times.append((run.first_at - began) * 1e3)
+    return statistics.median(times)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    asked = parser.parse_args()
+def _complete(ages, count):
+    if len(ages) != count:
+        raise AssertionError(f"{len(ages)} deltas of {count} came")
+
+
+def measure(start, *, quick):
+    """All figures of one peer; `start` gives a new life of it each time."""
+    found = {}
+    with start() as peer:
+        time.sleep(1.0)
+        found["idle RSS, MB"] = rss_mb(peer.pid)
+        first(peer, 3)
+        found["first event, p50, ms"] = first(peer, 5 if quick else 30)
+    with start() as peer:
+        first(peer, 3)
+        total, _first, cpu = flood(peer, 500 if quick else 5000)
+        found |= {"flood: to its end, ms": total, "flood: CPU a delta, µs": cpu}
+    with start() as peer:
+        first(peer, 3)
+        cpu, _half, late = paced(peer, 10 if quick else 100, 2 if quick else 10)
+        found |= {"CPU a delta, µs": cpu, "age of a delta, p99, ms": late}
+        found["RSS after 100 turns, MB"] = rss_mb(peer.pid)
+    return found
+
+
+def table(ours, theirs):
+    """One row a figure: ours, theirs, and how they stand to the bars."""
+    made = Table("100 turns at 50 tokens a second, a flood, the first event", ("", "this server", "bar"))
+    if theirs:
+        made.head = ("", "this server", "bar", "opencode-ai", "ratio", "bar of the ratio")
+    for name, value in ours.items():
+        bar, share = _BARS.get(name, (None, None))
+        row = [name, f"{value:.1f}", "" if bar is None else against(value, bar, "{:.0f}")]
+        if theirs:
+            ratio = value / theirs[name]
+            row += [f"{theirs[name]:.1f}", f"{ratio:.3f}", "" if share is None else against(ratio, share, "{:.3f}")]
+        made.add(*row)
+    return made
+
+
+def run(*, quick):
+    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores()[1])
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        base_url = stack.enter_context(token_provider(Path(folder) / "provider"))
-        peer = Ours(stack.enter_context(server(Path(folder) / "ours", base_url)))
-        print("idle RSS", rss_mb(peer.pid))
-        print("first", first(peer, 30))
-        print("flood", flood(peer, 5000))
-        for _ in range(2):
-            print("paced", paced(peer, asked.turns, asked.seconds))
-        print("RSS", rss_mb(peer.pid))
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            base_url = stack.enter_context(token_provider(Path(folder) / "provider"))
+            lives = iter(range(100))
 
+            @contextlib.contextmanager
+            def ours():
+                with server(Path(folder) / f"ours-{next(lives)}", base_url) as running:
+                    yield Ours(running)
 
-if __name__ == "__main__":
-    main()
+            @contextlib.contextmanager
+            def theirs():
+                home = Path(folder) / f"theirs-{next(lives)}"
+                home.mkdir()
+                with contextlib.closing(Theirs(home, base_url)) as peer:
+                    yield peer.ready()
+
+            found = measure(ours, quick=quick)
+            try:
+                program()
+            except LookupError as exc:
+                made = table(found, None)
+                made.note = f"opencode-ai is left out: {exc}"
+                return [made]
+            return [table(found, measure(theirs, quick=quick))]
+    finally:
+        os.sched_setaffinity(0, before)

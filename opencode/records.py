@@ -63,7 +63,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """`content` is the text that counts; `parts` are the steps, tools and what was interrupted, in order."""
+    """`content` is the text that counts; `parts` are the steps, tools and what was interrupted, in order.
+
+    `model`, `turn_ms` and `error_code` are those of an answer's turn, where it is looked at with its session.
+    """
 
     id: str
     session_id: str
@@ -74,6 +77,9 @@ class Message:
     status: TurnState = "completed"
     tokens: int = 0
     parts: tuple[dict[str, Any], ...] = ()
+    model: str | None = None
+    turn_ms: int | None = None
+    error_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,10 @@ class Turn:
     crashes: int = 0
     #: Queued to go before the others that wait.
     jumps: bool = False
+    #: Seconds since the epoch: until then somebody works on it. 0: nobody has yet.
+    lease_until: float = field(default=0.0, compare=False)
+    #: Somebody has asked to stop it.
+    stop: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """The types of settings: how each is read from the text of a variable."""
 
 import json
+import re
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator
@@ -8,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator
 from opencode.origins import origin
 
 _ON = {"on", "true", "yes", "1"}
+_HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 _OFF = {"off", "false", "no", "0"}
 
 
@@ -47,10 +50,23 @@ def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text if text == "*" else origin(text) for text in values)
 
 
+def _hosts(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_host, values))
+
+
+def _host(text: str) -> str:
+    """A name as it stands in a Host header, lower case, without its port; an address is one too."""
+    name = text.lower().rstrip(".")
+    if not _HOST_NAME.fullmatch(name):
+        ip_address(name.strip("[]"))  # a ValueError where it is none
+    return name
+
+
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Entries = Annotated[tuple[str, ...], BeforeValidator(_entries)]
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Origins = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_origins)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_hosts)]
 Address = Annotated[str, AfterValidator(origin)]
 Rules = Annotated[dict[str, Literal["allow", "ask", "deny"]], BeforeValidator(_pairs)]
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from opencode import project_file
 from opencode.errors import SettingsError
-from opencode.setting_types import Address, Entries, Listed, Origins, Pairs, Rules, Switch
+from opencode.setting_types import Address, Entries, Hosts, Listed, Origins, Pairs, Rules, Switch
 
 
 def _env(name: str, default: Any, meaning: str, form: str, **limits: Any) -> Any:
@@ -40,8 +40,14 @@ class Settings(BaseModel):
         "DATABASE_URL",
         None,
         "the store; without it SQLite under the data folder",
-        "sqlite:////path/store.sqlite3",
+        "postgresql://user:password@host/database, or sqlite:////path/store.sqlite3",
         repr=False,
+    )
+    redis_url: str | None = _env(
+        "REDIS_URL", None, "the bell between processes, and their limits", "redis://host:port/0", repr=False
+    )
+    turns: Literal["here", "worker"] = _env(
+        "OPENCODE_TURNS", "here", "where turns run: in the server, or in `opencode worker`", "here or worker"
     )
     data_dir: Path = _env(
         "OPENCODE_DATA_DIR", Path(platformdirs.user_data_dir("opencode")), "the embedded store's place", "a folder"
@@ -93,7 +99,9 @@ class Settings(BaseModel):
     token: str | None = _env(
         "OPENCODE_TOKEN", None, "what `opencode run` and `opencode session` show a server", "a token", repr=False
     )
-    allowed_hosts: Listed = _env("OPENCODE_ALLOWED_HOSTS", (), "further Host names", "host names, by comma")
+    allowed_hosts: Hosts = _env(
+        "OPENCODE_ALLOWED_HOSTS", (), "further Host names", "host names without scheme, port and *, by comma"
+    )
     public_url: Address | None = _env("OPENCODE_PUBLIC_URL", None, "the address that people use", "https://name[:port]")
     trusted_proxies: int = _env("OPENCODE_TRUSTED_PROXIES", 0, "forwarded hops to trust", "a whole number", ge=0, le=10)
     cors_origins: Origins = _env("OPENCODE_CORS_ORIGINS", (), "pages that may call", "https://name[:port], by comma")
@@ -119,6 +127,9 @@ class Settings(BaseModel):
     )
     rate_limit_window_ms: int = _env(
         "OPENCODE_RATE_LIMIT_WINDOW_MS", 60_000, "length of the window", "milliseconds, whole seconds", ge=1000
+    )
+    open_browser: Switch = _env(
+        "OPENCODE_OPEN", False, "open the page in a browser when the server stands", "on or off"
     )
     max_streams: int = _env("OPENCODE_MAX_STREAMS", 100, "open streams an owner", "a whole number", gt=0)
     max_turns: int = _env("OPENCODE_MAX_TURNS", 20, "running turns an owner", "a whole number", gt=0)
@@ -185,6 +196,16 @@ class Settings(BaseModel):
         "OPENCODE_LOG_LEVEL", "info", "what is logged", "debug, info, warning or error"
     )
     log_format: Literal["text", "json"] = _env("OPENCODE_LOG_FORMAT", "text", "how it is logged", "text or json")
+
+    @property
+    def on_postgresql(self) -> bool:
+        """Whether the store is one that several processes can use."""
+        return (self.database_url or "").startswith("postgres")
+
+    @property
+    def several_processes(self) -> bool:
+        """Whether there may be others that work on the same store."""
+        return self.on_postgresql and self.redis_url is not None
 
     @property
     def auth_on(self) -> bool:

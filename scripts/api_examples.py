@@ -101,6 +101,7 @@ def _record_sessions(recorder: Recorder) -> None:
     answer = ask(f"POST {message}", body=begun, **ids)
     ask("POST /api/session/{session_id}/fork", body={"message_id": answer["message"]["id"]}, **ids)
     ask("GET /api/sessions")
+    ask("POST /api/render", body={"texts": ["All **three** pass.", "```python\nassert 7 / 2 == 3.5\n```"]})
     ask("GET /api/session")
     ask("PATCH /api/session/{session_id}", body={"title": "The tests", "permission": {"bash": "ask"}}, **ids)
     headers = {"Prefer": "respond-async"}

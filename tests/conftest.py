@@ -19,6 +19,7 @@ from opencode.server.factory import create_app
 from opencode.settings import Settings
 from opencode.storage.sql import open_store
 from opencode.wiring import build_services
+from tests.databases import Postgres, Valkey
 
 HELLO: list[Step] = [[Text("Hello, "), Text("world."), Usage(7, 3, 2)]]
 
@@ -96,6 +97,31 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("empty") / "data"
     open_store(None, folder).close()
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server; its database `template_store` has our schema, and is there to be copied."""
+    server = Postgres()
+    server.execute("CREATE DATABASE template_store")
+    open_store(server.url("template_store"), Path("/unused")).close()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres):
+    """A store on PostgreSQL, with our schema, for one test."""
+    name = postgres.database("template_store")
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+def valkey():
+    server = Valkey()
+    yield server
+    server.remove()
 
 
 @pytest.fixture

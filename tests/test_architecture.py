@@ -72,7 +72,7 @@ ADAPTERS = {
     "provider": {"anthropic", "openai", "demo", "scripted"},
     "tool": {"bash", "read", "write", "edit", "grep", "glob", "list"},
     "storage": {"sql"},
-    "bus": {"memory"},
+    "bus": {"memory", "redis"},
 }
 
 # Foreign package: the modules (or packages, with a dot at the end) that may import it.
@@ -92,6 +92,8 @@ CONFINED = {
     "anthropic": ("opencode.provider.",),
     "openai": ("opencode.provider.",),
     "sqlalchemy": ("opencode.storage.",),
+    "psycopg": ("opencode.storage.",),
+    "redis": ("opencode.bus.",),
     "alembic": ("opencode.storage.",),
     "textual": ("opencode.tui.",),
 }

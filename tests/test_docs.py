@@ -1,29 +1,37 @@
 """The docs are held to the code: what they list is what there is, and the README's commands run as printed."""
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 
+from opencode.cancel import Cancel
 from opencode.errors import ApiError
+from opencode.server.factory import create_app
 from opencode.server.ws_commands import SCOPES
 from opencode.server.ws_messages import COMMANDS
 from opencode.session.events import EVENTS, Event, TurnEvent
 from opencode.settings import Settings, variable
+from opencode.tool.port import ToolContext, ToolOutcome
+from opencode.tool.toolbox import Toolbox
+from opencode.wiring import build_services
 from scripts import settings_table
-from tests.live.server import Server
+from tests.live.server import Server, run
+from tests.server.talk import create, turn
 from tests.sse import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 API = ROOT / "docs" / "api.md"
 #: The contract is a page of its own making, with links of its own; all others are ours to keep.
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")])
+PAGES = sorted(page for place in (".", "docs", "docs/how-to", "docs/decisions") for page in (ROOT / place).glob("*.md"))
 #: Sent on streams without being part of a session's log.
 BESIDE_THE_LOG = {"session_deleted", "resync"}
 
@@ -206,6 +214,81 @@ def test_the_first_screen_runs_as_printed(served_example: Server):
     for shown in Parser().feed(f"{excerpt}\n".encode()):
         like = next(own for own in events if own.name == shown.name and _alike(own.data, shown.data))
         assert like.data.keys() == shown.data.keys()
+
+
+@pytest.mark.live
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_tutorial_runs_as_printed(served_example: Server):
+    blocks = re.findall(r"^```sh\n(.*?)^```", text(ROOT / "docs" / "tutorial.md"), re.MULTILINE | re.DOTALL)
+    script = "echo =====\n".join(blocks).replace("localhost:3000", f"localhost:{served_example.port}")
+
+    done = subprocess.run(
+        ["sh", "-eu", "-c", script], env=served_example.environment, capture_output=True, timeout=240, check=False
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    health, session, tests, edit, diff, again, asked, answered = done.stdout.decode().split("=====\n")
+    assert '"status":"ok"' in health
+    assert re.fullmatch(r"ses_\w{26}\n", session)
+    assert "FAILED (failures=1)" in tests
+    assert '"status":"completed"' in edit
+    assert "-    return a // b\\n+    return a / b\\n" in diff
+    assert int(again.split("\n")[0]) > 10
+    assert session.strip() in again
+    assert '"title":"run the tests"' in asked
+    assert answered.startswith('{"success":true}')
+    assert '"result":"3.5\\n"' in answered
+    assert '"status":"completed"' in answered
+    assert "return a / b" in (served_example.work / "calculator.py").read_text()
+
+
+def python_of(page: str) -> dict[str, Any]:
+    """The names that a how-to page's program leaves behind."""
+    [program] = re.findall(r"^```python\n(.*?)^```", text(ROOT / "docs" / "how-to" / page), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    return names
+
+
+def test_the_tool_of_the_how_to_does_what_it_says(tmp_path: Path):
+    toolbox = Toolbox([python_of("tool.md")["Count"]()])
+    (tmp_path / "a.txt").write_text("three short words\n")
+    context = ToolContext(tmp_path, Cancel())
+
+    assert toolbox.run("count", {"path": "a.txt"}, context) == ToolOutcome("a.txt has 3 words.")
+    assert toolbox.run("count", {"path": "../a.txt"}, context).is_error
+    refused = toolbox.run("count", {"file": "a.txt"}, context)
+    assert refused.is_error
+    assert "path" in refused.content
+
+
+def test_the_provider_of_the_how_to_completes_a_turn(make_app):
+    settings = make_app.settings(model="echo/parrot")
+    services = build_services(settings, {"PATH": os.defpath}, providers={"echo": python_of("provider.md")["Echo"]()})
+    try:
+        client = create_app(services=services).test_client()
+        events = turn(client, create(client), "say it again")
+    finally:
+        services.stop(0.0)
+
+    assert "".join(event.data["content"] for event in events if event.name == "text") == "say it again "
+    assert events[-1].data["status"] == "completed"
+    assert events[-1].data["usage"] == {"input": 3, "output": 3, "cached": 0}
+
+
+@pytest.mark.live
+def test_the_middleware_of_the_how_to_runs_as_printed(tmp_path: Path):
+    [program] = re.findall(
+        r"^```python\n(.*?)^```", text(ROOT / "docs" / "how-to" / "middleware.md"), re.MULTILINE | re.DOTALL
+    )
+
+    done = run([sys.executable, "-W", "error", "-c", program], tmp_path, cwd=tmp_path, PYTHONPATH=ROOT, seconds=100)
+
+    assert done.returncode == 0, done.stderr
+    first, second, *_ = done.stdout.splitlines()
+    assert first == "200 tools"
+    assert second.startswith('403 {"error":{"code":"FORBIDDEN","message":"No new sessions for now')
 
 
 @pytest.mark.live

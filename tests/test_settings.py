@@ -24,6 +24,7 @@ SPECIAL = {
     "rate_limit": ("off", False),
     "pump": ("off", False),
     "shared_shell": ("on", True),
+    "open_browser": ("on", True),
     "sandbox_network": ("off", False),
     "cors_credentials": ("yes", True),
     "trusted_proxies": ("2", 2),
@@ -150,6 +151,14 @@ def test_an_alias_may_stand_for_a_name_with_an_equals_sign(tmp_path):
     assert settings_of(tmp_path, {"OPENCODE_MODEL_ALIASES": "a=b/c=d"})[0].model_aliases == {"a": "b/c=d"}
 
 
+def test_host_names_are_those_that_the_header_shows(tmp_path):
+    given = {"OPENCODE_ALLOWED_HOSTS": "Box.Example., under_score, xn--bcher-kva.example,[::1],10.0.0.1"}
+
+    hosts = settings_of(tmp_path, given)[0].allowed_hosts
+
+    assert hosts == ("box.example", "under_score", "xn--bcher-kva.example", "[::1]", "10.0.0.1")
+
+
 # What is wrong
 
 NO_ORIGINS = [
@@ -157,6 +166,12 @@ NO_ORIGINS = [
     "https://box.example/app", "https://box.example/?a=1", "https://box.example#a", "https://ann@box.example",
     "https://box.example:high", "https://box.example:99999", "https://*.example.com", "https://b\u00fccher.example",
     "https://box example", "https://box.example\n.evil", "javascript:alert(1)", "https://[::1", "https://a;b",
+]  # fmt: skip
+
+
+NO_HOSTS = [
+    "https://box.example", "box.example:3000", "*.example", "*", ".example", "box.example/app", "b\u00fccher.example",
+    "ann@box.example", "fine.example,no one",
 ]  # fmt: skip
 
 
@@ -182,6 +197,7 @@ NO_ORIGINS = [
         ("OPENCODE_MODEL_ALIASES", "x", "name=provider/model"),
         *(("OPENCODE_PUBLIC_URL", text, "https://name[:port]") for text in NO_ORIGINS),
         *(("OPENCODE_CORS_ORIGINS", text, "https://name[:port], by comma") for text in NO_ORIGINS),
+        *(("OPENCODE_ALLOWED_HOSTS", text, "host names without scheme, port and *, by comma") for text in NO_HOSTS),
         ("OPENCODE_CORS_ORIGINS", "https://fine.example,fine.example", "https://name[:port], by comma"),
     ],
 )

@@ -70,20 +70,32 @@ def test_its_environment_memory_and_files_are_closed_to_what_it_starts(user, whi
 
 APP = """
 import ctypes
-from opencode.server.factory import create_app
-app = create_app()
+{source}
 print("dumpable", ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 app.extensions["opencode"].stop(0)
 """
 
 
-def test_an_app_that_is_set_up_from_the_environment_closes_its_process(tmp_path):
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from opencode.server.factory import create_app; app = create_app()",
+        "from opencode import Server; app = Server(port=0).app",
+    ],
+)
+def test_an_app_that_is_set_up_from_the_environment_closes_its_process(tmp_path, source):
     environ = {"PATH": os.defpath, "OPENCODE_DATA_DIR": str(tmp_path / "data"), "OPENCODE_MODEL": "demo/guide"}
     (tmp_path / "work").mkdir()
     environ["OPENCODE_DIRECTORY"] = str(tmp_path / "work")
     root = Path(undumpable.__file__).parents[1]
     ran = subprocess.run(
-        [sys.executable, "-c", APP], env=environ, cwd=root, stdout=subprocess.PIPE, text=True, check=True, timeout=60
+        [sys.executable, "-c", APP.format(source=source)],
+        env=environ,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
     )
 
     assert ran.stdout == "dumpable 0\n"

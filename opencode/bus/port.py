@@ -31,3 +31,10 @@ class Bus(Protocol):
 
     def close(self) -> None:
         """Wake everyone for the last time and let go."""
+
+
+class SharedBus(Bus, Protocol):
+    """A bus between processes."""
+
+    def ring_elsewhere(self, topic: str) -> None:
+        """Wake all who listen in other processes, as `ring`; who listens here is not woken."""

@@ -1,6 +1,5 @@
 """`opencode attach`: a terminal interface to a running server."""
 
-import asyncio
 import ipaddress
 import os
 import sys
@@ -31,6 +30,8 @@ def attach(url: str, *, auth: bool, name: str, session_id: str | None) -> None:
     """
     if find_spec("textual") is None:
         raise click.ClickException(f"opencode attach needs the package textual. Install it with: {_INSTALL}")
+    import asyncio  # noqa: PLC0415 - a tenth of what the start of every other command costs
+
     from opencode.tui.connection import checked_url  # noqa: PLC0415 - where textual is missing, httpx2 may be too
 
     try:
@@ -111,6 +112,8 @@ def _run(url: str, token: str | None, name: str, session_id: str | None) -> None
             app = AttachApp(connection, name=name, session_id=session_id)
             await app.run_async()
             return app
+
+    import asyncio  # noqa: PLC0415 - as above
 
     app = asyncio.run(show())
     if app.return_code:

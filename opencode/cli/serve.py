@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from opencode.errors import SettingsError
-from opencode.server.access import tokens_of
+from opencode.server.access import check_access
+from opencode.server.desktop import has_desktop
 from opencode.server.gunicorn_conf import bind_addresses, cannot_listen
 from opencode.settings import is_loopback, load
 
@@ -20,19 +21,21 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--host", help="Address to listen on.  [default: localhost]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 3000]")
 @click.option("--auth/--no-auth", default=None, help="Ask for a token.  [default: beyond localhost]")
-@click.option("--workers", type=click.IntRange(1), default=1, help="Worker processes; the embedded store takes one.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; above 1 with PostgreSQL and Redis.")
 @click.option("--model", help="Default model, as provider/model; `opencode models` lists them.")
 @click.option("--cors", multiple=True, metavar="ORIGIN", help="A page that may call, such as https://app.example.com.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A further Host name that requests may carry.")
+@click.option("--open/--no-open", "opens", default=None, help="Open the page.  [default: at a terminal on a desktop]")
 def serve(  # noqa: PLR0917 - click passes them by name
     directory: Path,
     host: str | None,
     port: int | None,
     auth: bool | None,
-    workers: int,
+    workers: int | None,
     model: str | None,
     cors: tuple[str, ...],
     allow_host: tuple[str, ...],
+    opens: bool | None,
 ) -> None:
     """Serve DIR (default: the current directory) to web pages, terminals and programs.
 
@@ -51,12 +54,16 @@ def serve(  # noqa: PLR0917 - click passes them by name
         "PORT": None if port is None else str(port),
         "OPENCODE_AUTH": None if auth is None else "on" if auth else "off",
         "OPENCODE_MODEL": model,
+        "WEB_CONCURRENCY": None if workers is None else str(workers),
         "OPENCODE_CORS_ORIGINS": ",".join(cors),
         "OPENCODE_ALLOWED_HOSTS": ",".join(allow_host),
+        "OPENCODE_OPEN": None if opens is None else "on" if opens else "off",
     }
     environ = _absolute({**os.environ, **{name: value for name, value in flags.items() if value}})
+    if "OPENCODE_OPEN" not in environ and sys.stdout.isatty() and has_desktop(environ, sys.platform):
+        environ["OPENCODE_OPEN"] = "on"
     try:
-        bind = _checked(environ, directory, workers)
+        bind = _checked(environ, directory, workers or 1)
     except SettingsError as exc:
         raise click.ClickException(str(exc)) from None
     _become_gunicorn(environ, bind)
@@ -74,9 +81,12 @@ def _absolute(environ: dict[str, str]) -> dict[str, str]:
 def _checked(environ: dict[str, str], directory: Path, workers: int) -> list[str]:
     """The addresses to bind, after all that can be refused has been looked at."""
     settings, _warnings = load(environ, directory=directory.resolve())
-    tokens_of(settings)
-    if workers > 1:
-        raise SettingsError("--workers above 1 cannot share the embedded store. One worker holds thousands of streams.")
+    check_access(settings)
+    if workers > 1 and not settings.several_processes:
+        raise SettingsError(
+            "--workers above 1 cannot share the embedded store. One worker holds thousands of streams; several need"
+            " DATABASE_URL=postgresql://… and REDIS_URL=redis://…"
+        )
     if settings.auth is False and not is_loopback(settings.host):
         raise SettingsError(
             f"--no-auth with --host {settings.host} would let anyone who reaches it run commands here. Leave out"

@@ -18,6 +18,10 @@ from opencode.settings import Settings, is_loopback
 
 SCOPES = ("read", "write", "approve")
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
+#: What an `Authorization` header can carry as it is.
+_TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
+#: `Sec-Fetch-Site` of what no other site's page sends; a program sends none.
+_OUR_SITE = {None, "same-origin", "none"}
 #: How the names of headers begin that only a proxy sends.
 _FORWARDED = ("forwarded", "x-forwarded-", "x-real-ip", "via", "cf-", "true-client-ip", "x-client-ip")
 #: Owner of everything while no token is asked for, and of tokens without a name.
@@ -67,7 +71,7 @@ def tokens_of(settings: Settings) -> tuple[Token, ...]:
     """
     tokens = parse_tokens(settings.auth_tokens)
     owners = sorted({token.owner for token in tokens})
-    if len(owners) > 1 and not settings.shared_shell and settings.sandbox != "require":
+    if len(owners) > 1 and not may_be_several(settings):
         raise SettingsError(
             f"The tokens name several owners ({', '.join(owners)}), and the `bash` of one reaches the files of all."
             " OPENCODE_SANDBOX=require confines it; where they trust one another set OPENCODE_SHARED_SHELL=on; else"
@@ -76,18 +80,41 @@ def tokens_of(settings: Settings) -> tuple[Token, ...]:
     return tokens
 
 
+def check_access(settings: Settings) -> None:
+    """Refuse what no server may be started with.
+
+    Raises:
+        SettingsError: see `tokens_of`; or every page could call with its visitor's cookies.
+    """
+    tokens_of(settings)
+    if settings.cors_credentials and "*" in settings.cors_origins:
+        raise SettingsError(
+            "OPENCODE_CORS_ORIGINS=* and OPENCODE_CORS_CREDENTIALS=on together would lend every page the cookies of"
+            " whoever looks at it: name the origins, or leave the credentials off."
+        )
+
+
+def may_be_several(settings: Settings) -> bool:
+    """Whether owners may share the server: their commands are confined, or they are said to trust one another."""
+    return settings.shared_shell or settings.sandbox == "require"
+
+
 def _token(entry: str, number: int) -> Token:
     name, scopes, secret = DEFAULT_OWNER, "+".join(SCOPES), entry
     fields = entry.split(":")
+    ambiguous = False
     if len(fields) == 2:  # noqa: PLR2004 - name:token
         name, secret = fields
+        # Scopes without a name or a token: the one would give all scopes, the other a token that anyone guesses.
+        ambiguous = name in SCOPES or set(secret.split("+")) <= set(SCOPES)
     elif len(fields) == 3:  # noqa: PLR2004 - name:scopes:token
         name, scopes, secret = fields
-    known = set(scopes.split("+")) <= set(SCOPES)
-    if len(fields) > 3 or not _NAME.fullmatch(name) or not known or not secret.strip():  # noqa: PLR2004 - as above
+    known = set(scopes.split("+")) <= set(SCOPES) and not ambiguous
+    if len(fields) > 3 or not _NAME.fullmatch(name) or not known or not _TOKEN.fullmatch(secret):  # noqa: PLR2004 - as above
         raise SettingsError(
-            f"OPENCODE_AUTH_TOKENS, entry {number}: must be token, name:token or name:scopes:token, with a name of"
-            f" a-z 0-9 _ - (at most 32) and scopes of {', '.join(SCOPES)} joined by '+'."
+            f"OPENCODE_AUTH_TOKENS, entry {number}: must be token, name:token or name:scopes:token, in printable"
+            " ASCII, with a name of a-z 0-9 _ - (at most 32; no scope) and scopes of"
+            f" {', '.join(SCOPES)} joined by '+'."
         )
     return Token(name, frozenset(scopes.split("+")), secret)
 
@@ -96,16 +123,12 @@ class Guard:
     """The checks of one server of where a request comes from and what it is for; holds no state of requests."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.cors_credentials and "*" in settings.cors_origins:
-            raise SettingsError(
-                "OPENCODE_CORS_ORIGINS=* and OPENCODE_CORS_CREDENTIALS=on together would lend every page the cookies of"
-                " whoever looks at it: name the origins, or leave the credentials off."
-            )
+        check_access(settings)
         self._auth = settings.auth_on
         self._public = settings.public_url
         self._origins = frozenset(settings.cors_origins)
         self._trusts_scheme = bool(self._public) or settings.trusted_proxies > 0
-        hosts = {"localhost", settings.host.lower(), *(host.lower() for host in settings.allowed_hosts)}
+        hosts = {"localhost", settings.host.lower(), *settings.allowed_hosts}
         if self._public is not None:
             hosts.add(urlsplit(self._public).hostname or "")
         self._hosts = hosts
@@ -143,7 +166,7 @@ class Guard:
         if given is None:
             # The browser says that another site's page asks, and hides which: so may only a link to our page.
             top_level = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
-            if headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not (is_page and top_level):
+            if headers.get("Sec-Fetch-Site") not in _OUR_SITE and not (is_page and top_level):
                 raise Forbidden("A page of another site sent this request without an Origin.")
         elif given == "null":
             raise Forbidden("Origin 'null' is never allowed: serve the page over HTTP, not from a file or a sandbox.")

@@ -30,7 +30,8 @@ def list_sessions(query: schemas.ListQuery) -> schemas.SessionList:
 @route(summary="A session with its messages", query=schemas.PageQuery, answer=schemas.SessionDetail)
 def get_session(session_id: str, query: schemas.PageQuery) -> schemas.SessionDetail:
     found = sessions().snapshot(owner(), session_id, limit=query.limit, before=query.before)
-    return views.detail(*found, sessions().budget)
+    asked = sessions().store.permissions(session_id, response=None)
+    return views.detail(*found, asked, sessions().budget)
 
 
 @api.patch("/session/<session_id>")

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from opencode.errors import Forbidden, Unauthorized
 from opencode.server import auth_handler
-from opencode.server.access import DEFAULT_OWNER, LOCAL_OWNER, SCOPES, Caller, Token, is_name, parse_tokens, tokens_of
+from opencode.server.access import (
+    DEFAULT_OWNER,
+    LOCAL_OWNER,
+    SCOPES,
+    Caller,
+    Token,
+    is_name,
+    may_be_several,
+    parse_tokens,
+    tokens_of,
+)
 from opencode.server.auth_handler import AuthHandler
 from opencode.server.credentials import Claims, Credentials
 from opencode.settings import Settings
@@ -17,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="opencode"'}
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+_FIX = "To allow several: OPENCODE_SANDBOX=require, or OPENCODE_SHARED_SHELL=on where they trust one another."
 #: Tokens that the custom handler let in are kept in memory for the tickets and cookies that were made with them.
 _REMEMBERED_TOKENS = 1000
 
@@ -53,7 +64,7 @@ class Authenticator:
         self.is_on = settings.auth_on
         self._tokens = (*tokens_of(settings), *parse_tokens(tuple(filter(None, [new_token]))))
         self._handler = handler
-        self._shared_shell = settings.shared_shell
+        self._may_be_several = may_be_several(settings)
         self._owners = {token.owner for token in self._tokens}
         self._marks = {credentials.token_mark(token.secret): token for token in self._tokens}
         self._handled: OrderedDict[str, str] = OrderedDict()
@@ -102,9 +113,11 @@ class Authenticator:
                 log.error("the custom auth handler must answer True or a name of a-z 0-9 _ -; the request was refused")
             return None
         with self._lock:
-            if owner not in self._owners and self._owners and not self._shared_shell:
-                log.error("the custom auth handler names a second owner: set OPENCODE_SHARED_SHELL=on to allow several")
-                raise Forbidden("This server serves one owner. Where all trust one another: OPENCODE_SHARED_SHELL=on")
+            if owner not in self._owners and self._owners and not self._may_be_several:
+                log.error(
+                    "the custom auth handler names a second owner, who could reach the files of the first. %s", _FIX
+                )
+                raise Forbidden(f"This server serves one owner. {_FIX}")
             self._owners.add(owner)
             self._handled[mark] = given
             self._handled.move_to_end(mark)

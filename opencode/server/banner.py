@@ -10,21 +10,26 @@ _EVERYWHERE = {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 - compared onl
 _FIRST = '{"content": "start"}'
 
 
+def address(settings: Settings, port: int) -> str:
+    """Where people find the page."""
+    host = "localhost" if settings.host in _EVERYWHERE else settings.host
+    host = f"[{host}]" if ":" in host else host
+    return settings.public_url or f"http://{host}:{port}"
+
+
 def banner(services: Services, *, port: int, token: str | None, code: str | None = None) -> str:
     """Address, directory, model with the reason for it, access, and a first turn to copy.
 
     `token` is a new one; `code` signs a browser in, once.
     """
     settings = services.settings
-    host = "localhost" if settings.host in _EVERYWHERE else settings.host
-    host = f"[{host}]" if ":" in host else host
-    url = settings.public_url or f"http://{host}:{port}"
+    url = address(settings, port)
     auth = "" if not settings.auth_on else f" -H 'Authorization: Bearer {token or '<token>'}'"
     model = str(services.models.resolve(None))
     lines = [
         "",
         f"  OpenCode server {VERSION}",
-        f"  address    {url}",
+        f"  address    {url} (open it in a browser)",
         f"  directory  {services.sessions.directories.default}",
         f"  model      {model} ({services.model_reason})",
         f"  data       {_data(settings)}",

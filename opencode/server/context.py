@@ -8,9 +8,9 @@ from flask import current_app, g, request
 from opencode.errors import InvalidRequest
 from opencode.server.limits import Limits
 from opencode.server.tally import Tally
+from opencode.session.keys import Key
 from opencode.session.service import SessionService
 from opencode.session.tail import Park
-from opencode.session.turns import Key
 from opencode.wiring import Services
 
 if TYPE_CHECKING:

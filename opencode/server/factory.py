@@ -26,6 +26,7 @@ from opencode.server import (
     reporting,
     sign_in,
     tui,
+    ui,
     ws,
 )
 from opencode.server.access import Guard, tokens_of
@@ -38,6 +39,7 @@ from opencode.server.listeners import Listeners
 from opencode.server.metrics import Metrics
 from opencode.server.middleware import App
 from opencode.server.reading import cut_silent_connections
+from opencode.server.rendering import Renderer
 from opencode.server.routes import route
 from opencode.settings import Settings, environment, load
 from opencode.undumpable import close_memory
@@ -94,6 +96,8 @@ def _assembled(
     token = secrets.token_urlsafe(24) if no_token else None
     if any(len(own.secret) < _GUESSABLE_CHARS for own in tokens_of(settings)):
         log.warning("OPENCODE_AUTH_TOKENS: a token of less than %d characters can be guessed.", _GUESSABLE_CHARS)
+    if token is not None and settings.several_processes:  # the same in all of them
+        token = services.secrets.secret("first-token", token.encode()).decode()
     guard = Guard(settings)
     authenticator = Authenticator(settings, Credentials(services, clock=clock), new_token=token, handler=auth_handler)
     app = _app(services)
@@ -120,6 +124,7 @@ def _app(services: Services) -> App:
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body_bytes, BODY_TIMEOUT_S=settings.body_timeout_s)
     app.extensions["opencode"] = services
+    app.extensions["opencode-renderer"] = Renderer()
     app.extensions["opencode-ws"] = ws.OpenTalks(services.log.closing)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
@@ -155,6 +160,7 @@ def _register(app: Flask) -> None:
     app.register_blueprint(sign_in.sign_in)
     app.register_blueprint(ws.ws)
     app.register_blueprint(docs.docs)
+    app.register_blueprint(ui.ui)
     app.register_blueprint(health.health)
     app.register_blueprint(monitoring.monitoring)
 

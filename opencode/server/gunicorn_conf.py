@@ -85,7 +85,7 @@ def on_starting(server: Any) -> None:
 
 
 def _settle(server: Any) -> None:
-    from opencode.server.access import tokens_of  # noqa: PLC0415 - not before the settings are read
+    from opencode.server.access import check_access  # noqa: PLC0415 - not before the settings are read
 
     # Workers are forked from here, and read what is set here.
     environ = environment()
@@ -96,13 +96,8 @@ def _settle(server: Any) -> None:
     settings, warnings = load(environ)
     for warning in warnings:
         server.log.warning(warning)
-    if server.cfg.workers > 1:
-        raise SettingsError(
-            f"{server.cfg.workers} workers cannot share the embedded store. Start one: it holds thousands of streams."
-        )
-    if int(environ.get("WEB_CONCURRENCY") or "1") > 1:
-        server.log.warning("WEB_CONCURRENCY is reduced to 1: several workers cannot share the embedded store.")
-    tokens_of(settings)
+    _settle_workers(server, int(environ.get("WEB_CONCURRENCY") or "1"), several=settings.several_processes)
+    check_access(settings)
     if settings.auth is False and beyond:
         raise SettingsError(
             f"Without a token nobody may listen at {beyond[0]}: anyone who reaches it could run commands here."
@@ -112,20 +107,47 @@ def _settle(server: Any) -> None:
         environ["OPENCODE_AUTH"] = "on"
 
 
+def _settle_workers(server: Any, wanted: int, *, several: bool) -> None:
+    """How many there are: what was asked for, where they can share a store."""
+    asked = server.cfg.workers
+    if several:
+        if asked == 1 < wanted:
+            server.cfg.set("workers", wanted)
+            server.num_workers = wanted
+        return
+    if asked > 1:
+        raise SettingsError(
+            f"{asked} workers cannot share the embedded store. Start one: it holds thousands of streams. Several need"
+            " DATABASE_URL=postgresql://… and REDIS_URL=redis://…"
+        )
+    if wanted > 1:
+        server.log.warning(
+            "WEB_CONCURRENCY is reduced to 1: several workers cannot share the embedded store. They need"
+            " DATABASE_URL=postgresql://… and REDIS_URL=redis://…"
+        )
+
+
 def post_worker_init(worker: Any) -> None:
     """In the worker, when the app stands: room for sockets, the banner, and an ear for SIGTERM."""
     from opencode.server.answers import start_pump  # noqa: PLC0415 - only here is everything patched
-    from opencode.server.banner import banner  # noqa: PLC0415 - as above
+    from opencode.server.banner import address, banner  # noqa: PLC0415 - as above
+    from opencode.server.desktop import open_page  # noqa: PLC0415 - as above
 
     _raise_nofile()
+    # What the start has made stays: looking through it for garbage would stop every stream for tens of milliseconds.
+    gc.freeze()
     services = worker.wsgi.extensions["opencode"]
     start_pump(worker.wsgi, services)
+    worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
+    worker.stop_watch.start()
+    if worker.age > 1:
+        return  # the first of them has said it, or this one takes the place of one that died
     port = worker.sockets[0].getsockname()[1]
     code = worker.wsgi.extensions["opencode-authenticator"].link_code()
     sys.stdout.write(banner(services, port=port, token=worker.wsgi.config["NEW_TOKEN"], code=code))
     sys.stdout.flush()
-    worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
-    worker.stop_watch.start()
+    if services.settings.open_browser:
+        open_page(address(services.settings, port), code, services.settings.data_dir)
 
 
 def worker_exit(_server: Any, _worker: Any) -> None:

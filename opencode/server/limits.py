@@ -14,6 +14,7 @@ from limits import RateLimitItemPerSecond
 
 from opencode.errors import RateLimitExceeded as TooMany
 from opencode.server.guesses import FREE, Guesses
+from opencode.server.shared_windows import FailOpen, storage
 from opencode.server.windows import BoundedMemory, network
 from opencode.settings import Settings
 
@@ -79,7 +80,7 @@ class _Limiter(Limiter):
     """flask-limiter with its storage, strategy and place in a request, and a check that knows what there is to count.
 
     Its own looks for limits of the view, its blueprint and the app, anew with each request, at the cost of a whole one;
-    `python -m bench.requests` measures it.
+    `python -m bench requests` measures it.
     """
 
     def __init__(self, count: Callable[[], None], **options: Any) -> None:
@@ -107,14 +108,22 @@ class Limits:
         self._streams: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._guesses = Guesses()
+        place, options = f"{BoundedMemory.STORAGE_SCHEME[0]}://", dict[str, Any]()
+        if settings.several_processes:
+            place, options = storage(settings.redis_url or "")
         self.limiter = _Limiter(
             self._count,
             key_func=address_key,
             strategy="moving-window",
-            storage_uri=f"{BoundedMemory.STORAGE_SCHEME[0]}://",
+            storage_uri=place,
+            storage_options=options,
             enabled=self._on,
         )
         self.limiter.init_app(app)
+        self._windows: Any = self.limiter.limiter if self._on else None
+        if self._on and settings.several_processes:
+            self._windows = FailOpen(self.limiter.limiter)
+            self._windows.on_open = app.extensions["opencode-metrics"].unlimited
         app.after_request(self._add_headers)
 
     def _count(self) -> None:
@@ -134,14 +143,21 @@ class Limits:
 
     def _hit(self, kind: str, keys: list[str]) -> None:
         """Count it in all of the windows, or, where one of them is full, in none."""
-        item, windows = self._items[kind], self.limiter.limiter
+        item, windows = self._items[kind], self._windows
         with self._lock:
             for key in keys:
                 if not windows.test(item, key, kind):
                     wait_s = _seconds_until(windows.get_window_stats(item, key, kind).reset_time)
-                    raise _too_many(f"OPENCODE_RATE_LIMIT_MAX_{kind.upper()}", item.amount, wait_s)
+                    setting = f"OPENCODE_RATE_LIMIT_MAX_{kind.upper()}"
+                    raise _too_many(setting, item.amount, wait_s, hint=self._hint(key))
             for key in keys:
                 windows.hit(item, key, kind)
+
+    def _hint(self, key: str) -> str:
+        """What to say where all clients of a proxy seem to be one."""
+        proxied = has_request_context() and "X-Forwarded-For" in request.headers and not self._settings.trusted_proxies
+        shared = proxied and not key.startswith(owner_key(""))
+        return " Where a proxy stands before it, OPENCODE_TRUSTED_PROXIES=1 tells its clients apart." if shared else ""
 
     def keys(self) -> list[str]:
         """Whom the request counts for: its client's address and, where a token named one, its owner."""
@@ -214,7 +230,7 @@ class Limits:
         if "counted" in g and "RateLimit-Limit" not in response.headers:
             kind, keys = g.counted
             item = self._items[kind]
-            stats = [self.limiter.limiter.get_window_stats(item, key, kind) for key in keys]
+            stats = [self._windows.get_window_stats(item, key, kind) for key in keys]
             reset_at, left = min(stats, key=lambda window: window.remaining)
             response.headers["RateLimit-Limit"] = str(item.amount)
             response.headers["RateLimit-Remaining"] = str(max(0, left))
@@ -222,9 +238,9 @@ class Limits:
         return response
 
 
-def _too_many(setting: str, amount: int, wait_s: int) -> TooMany:
+def _too_many(setting: str, amount: int, wait_s: int, *, hint: str = "") -> TooMany:
     return TooMany(
-        f"Too many: the limit of {setting} is reached. Come back in {wait_s} s.", headers=_headers(amount, wait_s)
+        f"Too many: the limit of {setting} is reached. Come back in {wait_s} s.{hint}", headers=_headers(amount, wait_s)
     )
 
 

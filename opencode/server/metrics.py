@@ -4,13 +4,16 @@ With PROMETHEUS_MULTIPROC_DIR set, as several workers need it, values are shared
 """
 
 import re
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from opencode.changes import EndTurn
+from opencode.errors import SettingsError
 from opencode.session.notable import Stored
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,11 +23,28 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _STREAM_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 14_400)
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as exc:
+        raise SettingsError(
+            f"PROMETHEUS_MULTIPROC_DIR: {folder} is no folder to write to ({exc.strerror}). Name another, or unset it."
+        ) from None
+
+
 class Metrics:
     """The counts of one app: several apps of a process share nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        """Counts from zero.
+
+        Raises:
+            SettingsError: PROMETHEUS_MULTIPROC_DIR is no folder to write to, nor can it be made.
+        """
         self._shared = bool(environ.get("PROMETHEUS_MULTIPROC_DIR"))
+        if self._shared:
+            _make_folder(Path(environ["PROMETHEUS_MULTIPROC_DIR"]))
         self._registry = registry = CollectorRegistry()
         route = ["method", "route"]
         self._requests = Counter("opencode_requests", "Requests answered.", [*route, "status"], registry=registry)
@@ -51,6 +71,9 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._limits = Counter("opencode_limit_hits", "Requests refused by a limit.", ["limit"], registry=registry)
+        self._unlimited = Counter(
+            "opencode_limits_open", "Counts of limits that were left out, as Redis was out of reach.", registry=registry
+        )
 
     def text(self) -> bytes:
         """All values now, of all workers."""
@@ -78,6 +101,10 @@ class Metrics:
         """A limit refused a request; `message` names its setting."""
         found = _SETTING.search(message)
         self._limits.labels(found[0] if found else "other").inc()
+
+    def unlimited(self) -> None:
+        """A count was left out, since the limiter's storage is out of reach."""
+        self._unlimited.inc()
 
     def stored(self, append: Stored) -> None:
         """A watcher of the log: counts by commit, never by piece of text."""

@@ -98,6 +98,7 @@ def document(app: Flask) -> dict[str, Any]:
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule_text)
         groups += (own := refusals.of_operation(path, method, contract))
         paths.setdefault(path, {})[method] = _operation(path, method, endpoint, contract, own)
+    _link(paths)
     codes = list(dict.fromkeys(kind.code for kind in refusals.kinds()))
     errors = _examples()["errors"]
     tools, arguments = _tools(app)
@@ -207,11 +208,43 @@ def _success(contract: Contract, operation: str) -> dict[str, Any]:
         content["application/json"] = {"schema": {"type": "object"}}
     if contract.streams is not None:
         stream = contract.streams.capitalize()
+        # `schema` would be that of all events together. Generators that know no `itemSchema` (openapi-ts, which the
+        # tests run, is one) take it for the data of one event, and are of no use without.
         schema = {"schema": ref(f"{stream}EventData"), "itemSchema": ref(f"{stream}Event")}
         text = _examples()["streams"].get(operation)
         shown = {"examples": {"example": {"serializedValue": text}}} if text is not None else {}
         content["text/event-stream"] = schema | shown
     return {"200": {"description": contract.summary, "content": content}, **_also(contract, operation)}
+
+
+def _link(paths: dict[str, Any]) -> None:
+    """Say where the ids that an answer holds can be used."""
+    operations = {
+        own["operationId"]: set(re.findall(r"{(\w+)}", path))
+        for path, methods in paths.items()
+        for own in methods.values()
+    }
+    for path, methods in paths.items():
+        here = set(re.findall(r"{(\w+)}", path))
+        for own in methods.values():
+            for status, response in own["responses"].items():
+                given = _ids(response) - here
+                if status < "300" and given:
+                    response["links"] = {
+                        name: {"operationId": name, "parameters": _parameters_from(needed, given)}
+                        for name, needed in operations.items()
+                        if needed & given and needed <= given | here
+                    }
+
+
+def _ids(response: dict[str, Any]) -> set[str]:
+    """The ids that the answer in JSON holds at its top."""
+    model = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
+    return {"session_id"} if model.endswith("/SessionCreated") else {"turn_id"} if "/Turn" in model else set()
+
+
+def _parameters_from(needed: set[str], given: set[str]) -> dict[str, str]:
+    return {name: f"$response.body#/{name}" if name in given else f"$request.path.{name}" for name in sorted(needed)}
 
 
 def _also(contract: Contract, operation: str) -> dict[str, Any]:

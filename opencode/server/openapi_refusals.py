@@ -49,7 +49,7 @@ def of_operation(path: str, method: str, contract: Contract) -> list[Kinds]:
         found.add(Forbidden)
     if contract.scope is not None:
         found.add(Unauthorized)
-    if "{session_id}" in path:
+    if "{session_id}" in path or "IDEMPOTENCY_CONFLICT" in contract.codes:  # what a key once made may be deleted
         found.add(SessionNotFound)
     if method != "get":
         found.update(_WITH_BODY)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from opencode.errors import SettingsError
-from opencode.server.access import tokens_of
+from opencode.server.access import check_access
 from opencode.settings import Settings, environment, explain, is_loopback, load
 
 #: For each group of options, its keys and the settings that they are.
@@ -103,7 +103,7 @@ def _snake(key: str) -> str:
 
 def _check(settings: Settings) -> None:
     """What the other ways to start the server refuse, this one refuses too."""
-    tokens_of(settings)
+    check_access(settings)
     if settings.auth is False and not is_loopback(settings.host):
         raise SettingsError(
             f"auth=False with host={settings.host!r} would let anyone who reaches it run commands here. Leave out"

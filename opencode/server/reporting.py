@@ -25,6 +25,7 @@ _NO_SPAN = telemetry.Span(None)
 _IDS = {"session_id", "turn_id"}
 _FAULT = 500
 _LIMITED = 429
+_UNAVAILABLE = 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ def _tell(about: _Report, tally: Tally | None, listeners: Listeners, span: telem
     listeners.tell("request", **data, url=about.url)
     if about.status >= _FAULT:
         message = f"{about.method} {about.path} failed with {about.status}."
-        listeners.tell("error", **{"session_id": None, "turn_id": None, **data}, code="INTERNAL_ERROR", message=message)
+        code = "UNAVAILABLE" if about.status == _UNAVAILABLE else "INTERNAL_ERROR"
+        listeners.tell("error", **{"session_id": None, "turn_id": None, **data}, code=code, message=message)
 
 
 def _once(function: Callable[[], None]) -> Callable[[], None]:

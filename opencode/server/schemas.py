@@ -73,6 +73,12 @@ class AnswerPermission(Request):
     response: Literal["once", "always", "reject"]
 
 
+class Render(Request):
+    texts: Annotated[
+        list[Annotated[str, StringConstraints(max_length=100_000)]], Field(min_length=1, max_length=100)
+    ] = Field(description="Markdown")
+
+
 class Query(BaseModel):
     """Query parameters: texts, so numbers are read from them."""
 
@@ -139,6 +145,17 @@ class Message(BaseModel):
     status: TurnState
     tokens: int
     parts: list[dict[str, Any]]
+    model: str | None = Field(None, description="that was to answer")
+    duration: int | None = Field(None, description="of the answer's turn, in milliseconds; null while it goes on")
+    error: str | None = Field(None, description="the code of what ended the turn early")
+
+
+class AskedPermission(BaseModel):
+    permission_id: str
+    turn_id: str
+    call_id: str
+    tool: str
+    params: dict[str, Any]
 
 
 class Budget(BaseModel):
@@ -172,6 +189,7 @@ class SessionDetail(BaseModel):
     budget: Budgets
     seq: int = Field(description="follow with ?after=<seq>, and nothing is missed or doubled")
     messages: list[Message]
+    permissions: list[AskedPermission] = Field(description="what the running turn waits for, as in permission_request")
     has_older: bool = Field(description="page back with ?before=<id of the first message>")
 
 
@@ -198,6 +216,10 @@ class Success(BaseModel):
 
 class Aborted(Success):
     aborted: bool
+
+
+class Rendered(BaseModel):
+    html: list[str | None] = Field(description="for each text; null where it took too long: show the text as it is")
 
 
 class Diff(BaseModel):

@@ -14,6 +14,7 @@ from opencode.server.listeners import Listener as EventListener
 from opencode.server.listeners import Listeners
 from opencode.server.middleware import App, Middleware, checked
 from opencode.settings import environment
+from opencode.undumpable import close_memory
 from opencode.wiring import Services, build_services
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Server:
             logs.set_up(self.settings)  # a program with a log of its own keeps it
         for warning in self._warnings:
             log.warning(warning)
+        close_memory()  # its tools run as the same user, and could read keys there
         services = build_services(self.settings, environment())
         handler: dict[str, Any] = {} if self._auth_handler is None else {"auth_handler": self._auth_handler}
         try:

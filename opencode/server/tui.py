@@ -37,7 +37,7 @@ def follow_screen(query: tui_schemas.ScreenFollowQuery) -> Response:
     body=tui_schemas.TuiInput,
     query=tui_schemas.ScreenQuery,
     answer=schemas.Success,
-    codes=("SESSION_BUSY", "PERMISSION_ANSWERED"),
+    codes=("SESSION_NOT_FOUND", "SESSION_BUSY", "PERMISSION_ANSWERED"),
     scope="write",
 )
 def type_on_screen(body: tui_schemas.TuiInput, query: tui_schemas.ScreenQuery) -> schemas.Success:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from opencode.records import Message, ModelInfo, Page, Session, Spending, Turn, Usage
+from opencode.records import Message, ModelInfo, Page, Permission, Session, Spending, Turn, Usage
 from opencode.server import schemas
 from opencode.session import vcs
 from opencode.session.budget import Budget, Ceiling
@@ -37,7 +37,9 @@ def session_list(page: Page) -> schemas.SessionList:
     return schemas.SessionList(sessions=summaries, next_cursor=page.next_cursor)
 
 
-def detail(session: Session, messages: list[Message], has_older: bool, budget: Budget) -> schemas.SessionDetail:
+def detail(
+    session: Session, messages: list[Message], has_older: bool, asked: list[Permission], budget: Budget
+) -> schemas.SessionDetail:
     by_session, by_owner = budget.spent(session)
     return schemas.SessionDetail(
         id=session.id,
@@ -56,6 +58,12 @@ def detail(session: Session, messages: list[Message], has_older: bool, budget: B
         budget=schemas.Budgets(session=_budget(by_session, budget.session), owner=_budget(by_owner, budget.owner)),
         seq=session.folded_seq,
         messages=[message(own) for own in messages],
+        permissions=[
+            schemas.AskedPermission(
+                permission_id=own.id, turn_id=own.turn_id, call_id=own.call_id, tool=own.tool, params=own.params
+            )
+            for own in asked
+        ],
         has_older=has_older,
     )
 
@@ -80,6 +88,9 @@ def message(stored: Message) -> schemas.Message:
         status=stored.status,
         tokens=stored.tokens,
         parts=list(stored.parts),
+        model=stored.model,
+        duration=stored.turn_ms,
+        error=stored.error_code,
     )
 
 

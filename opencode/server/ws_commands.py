@@ -16,8 +16,8 @@ from opencode.server.errors import envelope, translated
 from opencode.server.limits import Limits
 from opencode.server.ws_connection import Code, Connection, Gone
 from opencode.server.ws_following import Follows, Places
+from opencode.session.keys import Key
 from opencode.session.service import SessionService
-from opencode.session.turns import Key
 
 log = logging.getLogger(__name__)
 

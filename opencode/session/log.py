@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from weakref import WeakValueDictionary
 
-from opencode.bus.port import Bus
-from opencode.errors import OpenCodeError, StoreBusy, StoreError
+from opencode.bus.port import Bus, SharedBus
+from opencode.errors import OpenCodeError, StoreBusy
 from opencode.frames import Body
+from opencode.session.afar import Afar
 from opencode.session.backlog import Backlog
 from opencode.session.events import Error
 from opencode.session.notable import Stored
-from opencode.session.pending import Pending
+from opencode.session.pending import Pending, failure
 from opencode.session.tail import TAIL_BYTES, Chunk, Park, Place, Tail
 from opencode.session.turn_chunks import until_done
 from opencode.storage.port import Append, Committed, EventStore
@@ -31,7 +32,10 @@ _CATCH_UP_POLL_S = 0.02
 class EventLog:
     """Appends to and follows the logs of all sessions."""
 
-    def __init__(self, store: EventStore, bus: Bus, *, tail_bytes: int = TAIL_BYTES) -> None:
+    def __init__(
+        self, store: EventStore, bus: Bus, *, shared: SharedBus | None = None, tail_bytes: int = TAIL_BYTES
+    ) -> None:
+        """`bus` wakes the followers of this process; `shared` is between those that write to the same store."""
         self._store = store
         self._bus = bus
         self._tail_bytes = tail_bytes
@@ -44,6 +48,7 @@ class EventLog:
         self.watchers: list[Callable[[Stored], None]] = []
         #: May add changes to an append that has some.
         self.announce: Callable[[Append], None] = lambda _append: None
+        self._afar = None if shared is None else Afar(store, shared, self._tails, bus.ring)
         self._writer = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._writer.start()
 
@@ -84,16 +89,8 @@ class EventLog:
                 log.warning("log: a commit of %d appends failed, each goes alone now: %s", len(group), exc)
                 self._commit_singly(group)
                 return
-            outcomes = [self._failure(exc)] * len(group)
+            outcomes = [failure(exc)] * len(group)
         self._settle(group, outcomes)
-
-    @staticmethod
-    def _failure(exc: Exception) -> OpenCodeError:
-        if isinstance(exc, OpenCodeError):
-            log.error("log: not stored: %s", exc)
-            return exc
-        log.error("log: not stored, by a fault of ours", exc_info=exc)
-        return StoreError(f"the store failed: {type(exc).__name__}")
 
     def _commit_singly(self, group: list[Pending]) -> None:
         """One append that cannot be stored must not take the others with it, only those of its turn behind it."""
@@ -136,7 +133,12 @@ class EventLog:
         if tail is not None:
             tail.extend(committed.first_seq, committed.frames)
         if committed.frames:
-            self._bus.ring(session_id)
+            self._ring(session_id)
+
+    def _ring(self, session_id: str) -> None:
+        self._bus.ring(session_id)
+        if self._afar is not None:
+            self._afar.ring(session_id)
 
     def tail(self, session_id: str) -> Tail:
         """The session's tail; it lives as long as someone holds it."""
@@ -145,8 +147,13 @@ class EventLog:
             if tail is None:
                 # Registered before the number is read, so that a commit in between is not lost.
                 tail = self._tails[session_id] = Tail(0, limit_bytes=self._tail_bytes)
+                if self._afar is not None:
+                    self._afar.watch(session_id, tail)
                 tail.start_at(self._store.last_seq(session_id))
-            return tail
+                return tail
+        if self._afar is not None:  # what a client has seen elsewhere must be known here
+            self._afar.catch_up(session_id, tail)
+        return tail
 
     def last_seq(self, session_id: str) -> int:
         """The number of the session's last event."""
@@ -231,7 +238,7 @@ class EventLog:
         tail = self._tails.get(session_id)
         if tail is not None:
             tail.deleted = True
-        self._bus.ring(session_id)
+        self._ring(session_id)
 
     def fail(self, session_id: str, turn_id: str) -> None:
         """The store failed under a turn: tell its followers, by the one event that is shown without being stored."""
@@ -251,3 +258,5 @@ class EventLog:
         """Store what is queued, then end the writer."""
         self._backlog.close()
         self._writer.join()
+        if self._afar is not None:
+            self._afar.close()

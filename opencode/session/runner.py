@@ -30,6 +30,9 @@ class _Running:
     seconds: Callable[[], float]
     deadline: float
     paused: bool = False
+    stored: bool = False
+    #: Set while it takes a place: not when it has ended, nor while it waits for a person.
+    idle: threading.Event = field(default_factory=threading.Event)
     cancel: Cancel = field(default_factory=Cancel)
     ended: threading.Event = field(default_factory=threading.Event)
     keep: object = None
@@ -39,11 +42,13 @@ class _Running:
         """Meanwhile no seconds of the turn's are spent; a wait for a person has a time limit of its own."""
         began = self.seconds()
         self.paused = True
+        self.idle.set()
         try:
             yield
         finally:
             self.deadline += self.seconds() - began
             self.paused = False
+            self.idle.clear()
 
 
 class Runner:
@@ -57,11 +62,15 @@ class Runner:
         turn_timeout_s: float,
         lease_s: float,
         max_turns: int | None = None,
+        everywhere: bool = False,
+        slots: int | None = None,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """`work` carries out one turn and ends its log; it enters its `Pause` while it waits for a person.
 
-        `max_turns` is how many an owner may have running; `seconds` is the clock that the turns' limit is kept by.
+        `max_turns` is how many an owner may have running: here, or `everywhere`. With `slots` no more turns than that
+        are taken up from the store; those that wait for a person are not counted.
+        `seconds` is the clock that the turns' limit is kept by.
         """
         self._work = work
         self._store = store
@@ -69,6 +78,9 @@ class Runner:
         self._seconds = seconds
         self.lease_s = lease_s
         self._max_turns = max_turns
+        self._everywhere = everywhere
+        self._slots = slots
+        self._hurry = False
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
         self._stopping = threading.Event()
@@ -88,6 +100,11 @@ class Runner:
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other process works on turns of this store."""
+        return not self._everywhere
+
     def lease(self) -> float:
         """Until when a turn that is taken now belongs to this process."""
         return time.time() + self.lease_s
@@ -97,8 +114,30 @@ class Runner:
 
     def check_room(self, owner: str) -> None:
         """Raise `RateLimitExceeded` where the owner has as many running turns as the settings allow."""
-        if self._max_turns is not None and self.count(owner) >= self._max_turns:
+        if self._max_turns is None:
+            return
+        if self.count(owner) >= self._max_turns:
             raise self._full()
+        if self._everywhere and self._store.working(owner) >= self._max_turns:
+            raise self._full()
+
+    @property
+    def full(self) -> bool:
+        """Whether as many turns work here as there are slots."""
+        with self._lock:
+            taken = sum(not running.paused for running in self._running.values())
+        return self._slots is not None and taken >= self._slots
+
+    def hurry(self) -> None:
+        """Look soon for what is to be stopped or taken up. Neither blocks nor raises."""
+        self._hurry = True
+
+    def wait(self, turn_id: str) -> None:
+        """Sleep while the turn takes a place here: until it ends, or waits for a person."""
+        with self._lock:
+            running = self._running.get(turn_id)
+        if running is not None:
+            running.idle.wait()
 
     def _full(self) -> RateLimitExceeded:
         return RateLimitExceeded(
@@ -132,12 +171,13 @@ class Runner:
             running = self._running.pop(turn.id, None)
         if running is not None:
             running.ended.set()
+            running.idle.set()
 
     def start(self, turn: Turn, keep: object = None) -> None:
         """Begin a stored turn, or go on with one; `keep` is held while it runs."""
         with self._lock:
             running = self._running.setdefault(turn.id, self._new(turn))
-            running.turn, running.keep = turn, keep
+            running.turn, running.keep, running.stored = turn, keep, True
         if self.stopping:
             # It was stored in the moment of the stop, which may not wait for it: to be handed back and not to crash.
             running.cancel.cancel(HANDED_BACK)
@@ -160,6 +200,7 @@ class Runner:
             with self._lock:
                 self._running.pop(turn.id, None)
             running.ended.set()
+            running.idle.set()
         if not self.stopping:
             self._tell(self.on_end, turn)
 
@@ -230,16 +271,21 @@ class Runner:
                 late = [running for running in self._running.values() if not running.paused and running.deadline < now]
             for running in late:
                 running.cancel.cancel(OUT_OF_TIME)
-            if now >= next_tick:
+            if now >= next_tick or self._hurry:
+                self._hurry = False
                 next_tick = now + min(1.0, self.lease_s / 3)
                 self._tick()
 
     def _tick(self) -> None:
         with self._lock:
-            ids = list(self._running)
+            working = [running for running in self._running.values() if running.stored]
         try:
-            if ids:
-                self._store.renew(ids, self.lease())
+            if working:
+                ours = self._store.renew([running.turn for running in working], self.lease())
+                for running in working:
+                    # One that is not ours any more ends by itself, with its next append; its tools are to end now.
+                    if ours.get(running.turn.id, self._everywhere):
+                        running.cancel.cancel()
             self.on_tick()
         except StoreError as exc:
             log.warning("leases: %s", exc)

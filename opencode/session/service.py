@@ -20,16 +20,16 @@ from opencode.session.budget import Budget
 from opencode.session.directories import Directories
 from opencode.session.events import SessionUpdated
 from opencode.session.following import Following
+from opencode.session.keys import Key
 from opencode.session.log import EventLog
 from opencode.session.runner import Runner
 from opencode.session.tail import Park
 from opencode.session.turn_chunks import from_start
-from opencode.session.turns import Key, Turns, WhenBusy
+from opencode.session.turns import Turns, WhenBusy
 from opencode.storage.port import Append, Store
 from opencode.tool.port import Tools
 
-#: Messages that a fork takes along.
-_FORKED_MESSAGES = 100_000
+_FORKED_MESSAGES = 100_000  # that a fork takes along
 #: Offered where a session names no tools (API section 2).
 DEFAULT_TOOLS = ("bash", "edit", "read", "write")
 

@@ -88,7 +88,9 @@ class Tail:
             start = seq - (self.last_seq - len(self._frames))
             if not 0 <= start < len(self._frames):
                 return None
-            chunk = Chunk(seq + 1, self.last_seq, b"".join(list(self._frames)[start:]))
+            # From the near end: who keeps up wants the last few of thousands.
+            wanted = [self._frames[place] for place in range(-1, start - len(self._frames) - 1, -1)]
+            chunk = Chunk(seq + 1, self.last_seq, b"".join(reversed(wanted)))
             if len(self._joined) >= _JOINED:
                 self._joined.clear()
             self._joined[seq] = chunk

@@ -3,13 +3,14 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
+from opencode.bus.port import Bus
 from opencode.changes import ActivateTurn, EndTurn, QueueTurn, RememberKey, StartTurn, UpdateSession
 from opencode.errors import (
-    IdempotencyConflict,
     KeyTaken,
     OpenCodeError,
     SessionBusy,
@@ -20,13 +21,13 @@ from opencode.errors import (
     StoreError,
     Unavailable,
 )
-from opencode.records import RememberedKey, Session, Turn
+from opencode.records import WORKED_ON_STATES, Session, Turn
 from opencode.session.beginning import messages_of, new_turn, placed, title_of, turn_start
+from opencode.session.ending import ending
 from opencode.session.events import Error
+from opencode.session.keys import Key
 from opencode.session.log import EventLog
-from opencode.session.resume import draft_of, unfolded, where
 from opencode.session.runner import Runner
-from opencode.session.turn import NOT_RUN, UNFINISHED, UNKNOWN, result
 from opencode.session.turn import done as turn_done
 from opencode.storage.port import Append, Store
 
@@ -35,35 +36,23 @@ log = logging.getLogger(__name__)
 WhenBusy = Literal["reject", "queue", "interrupt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An `Idempotency-Key` as it came: with the request's method and path, and a hash of its body."""
-
-    scope: str
-    key: str
-    body_hash: str
-
-    def remembered(self, owner: str, session_id: str, turn_id: str | None = None) -> RememberedKey:
-        return RememberedKey(
-            owner=owner,
-            scope=self.scope,
-            key=self.key,
-            body_hash=self.body_hash,
-            session_id=session_id,
-            turn_id=turn_id,
-        )
-
-    def check(self, found: RememberedKey) -> None:
-        """Raise `IdempotencyConflict` where the key was used with another body."""
-        if found.body_hash != self.body_hash:
-            raise IdempotencyConflict("This Idempotency-Key was used before, with another body.")
-
-
 class Turns:
     """The turns of all sessions."""
 
-    def __init__(self, store: Store, event_log: EventLog, runner: Runner, *, max_attempts: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        event_log: EventLog,
+        runner: Runner,
+        bus: Bus,
+        *,
+        max_attempts: int,
+        hand_on: Callable[[Turn], None] | None = None,
+    ) -> None:
+        """With `hand_on`, turns are stored here and run elsewhere: it gives a hint that there is one."""
         self._store = store
+        self._bus = bus
+        self._hand_on = hand_on
         self._log = event_log
         self._runner = runner
         self._max_attempts = max_attempts
@@ -72,6 +61,8 @@ class Turns:
         runner.on_end = lambda turn: self.next_in(turn.session_id)
         runner.on_lost = self._on_lost
         runner.on_tick = self._on_tick
+        #: Rung where a turn is to be stopped or taken up by whoever can.
+        self._ear = bus.subscribe(_TOPIC, runner.hurry)
 
     def start(self, session: Session, content: str, model: str, *, when_busy: WhenBusy, key: Key | None) -> Turn:
         """Start a turn, or let it wait: stored when this returns. A known key gives the turn that it was used for.
@@ -97,7 +88,7 @@ class Turns:
             return self.start(session, content, model, when_busy=when_busy, key=key)
         if when_busy == "interrupt":
             for active in self._store.active_turns(session.id):
-                self._runner.abort(active.id)
+                self._stop(active)
         self.next_in(session.id)
         return self._store.turn(session.id, turn.id) or turn
 
@@ -111,7 +102,10 @@ class Turns:
 
     def _begin(self, session: Session, turn: Turn, remember: tuple[Any, ...]) -> Turn:
         # The key first: who comes a moment after its equal is to join it, and not to be told that the session is busy.
-        changes = (*remember, StartTurn(turn, *messages_of(turn), lease_until=self._runner.lease()))
+        if self._hand_on is not None:
+            turn = replace(turn, attempt=0)  # nobody's, until it is claimed
+        lease_until = 0.0 if self._hand_on is not None else self._runner.lease()
+        changes = (*remember, StartTurn(turn, *messages_of(turn), lease_until=lease_until))
         title = "" if session.title else title_of(turn.content)
         if title:
             changes = (*changes, UpdateSession(session.id, {"title": title}))
@@ -130,18 +124,44 @@ class Turns:
             self._runner.release(turn)
             raise
         turn = replace(turn, state="running", first_seq=committed.first_seq)
-        self._runner.start(turn, keep=tail)
+        if self._hand_on is not None:
+            self._runner.release(turn)
+            self._hand_on(turn)
+        else:
+            self._runner.start(turn, keep=tail)
         return turn
 
     def abort(self, session_id: str, turn_id: str | None) -> bool:
         """Stop the running turn, or this one; True when there was one. Its log has ended when this returns."""
         for turn in self._store.active_turns(session_id):
-            if turn_id in {None, turn.id} and self._runner.abort(turn.id):
+            if turn_id in {None, turn.id} and self._stop(turn):
                 # It may have come to its own end in this very moment.
                 now = self._store.turn(session_id, turn.id)
                 return now is None or now.state not in {"completed", "failed"}
         waiting = [turn for turn in self._store.queued(session_id) if turn.id == turn_id]
         return any(self._end_queued(turn) for turn in waiting)
+
+    def _stop(self, turn: Turn) -> bool:
+        """Stop a turn, wherever it runs, and wait until its log has ended."""
+        if self._runner.abort(turn.id):
+            return True
+        if self._runner.alone:
+            return False
+        ended = threading.Event()
+        unlisten = self._log.listen(turn.session_id, ended.set)
+        try:
+            self._store.stop(turn.id)
+            self._bus.ring(_TOPIC)
+            deadline = time.monotonic() + _STOP_S
+            while time.monotonic() < deadline:
+                now = self._store.turn(turn.session_id, turn.id)
+                if now is None or now.ended_at is not None:
+                    return True
+                ended.wait(_STOP_POLL_S)
+                ended.clear()
+        finally:
+            unlisten()
+        return True
 
     def end_all(self, session_id: str) -> None:
         """Stop all turns of a session, those that wait first, so that none of them begins; each gets its `done`."""
@@ -155,7 +175,7 @@ class Turns:
             claimed = self._store.claim(turn, crashed=False, lease_until=self._runner.lease())
             if claimed is None:
                 return False
-            self._log.append(self._ending(claimed, "aborted", None))
+            self._log.append(ending(self._store, claimed, "aborted", None))
             return True
         turn = placed(turn)
         end = EndTurn(turn.id, turn.message_id, turn.session_id, "aborted", None, turn.usage)
@@ -175,13 +195,34 @@ class Turns:
         if self._runner.stopping or self._store.active_turns(session_id):
             return
         for turn in self._store.queued(session_id)[:1]:
+            if self._hand_on is not None:
+                self._hand_on(turn)
+            else:
+                self._take_up(turn)
+
+    def hand_over(self) -> None:
+        """This process stops, and has handed its turns back: let others take them up at once."""
+        self._ear.close()
+        self._bus.ring(_TOPIC)
+
+    def take_up(self, session_id: str, turn_id: str) -> None:
+        """Somebody hinted at this turn: take it up where nobody works on it and there is room; wait while it works."""
+        turn = self._store.turn(session_id, turn_id)
+        if turn is None or self._runner.full or self._runner.stopping:
+            return
+        if turn.state == "queued":
+            self.next_in(session_id)
+        elif turn.state in WORKED_ON_STATES and turn.lease_until < time.time() and not self._runner.has(turn.id):
             self._take_up(turn)
+        self._runner.wait(turn_id)
 
     def take_up_all(self, *, now: float | None = None) -> None:
         """Take up every turn that nobody works on; at start-up, with `now` in the far future, every unfinished one."""
         for turn in self._store.claimable(time.time() if now is None else now):
             if self._runner.stopping or self._runner.has(turn.id) or turn.id in self._lost:
                 continue
+            if self._runner.full:
+                return
             try:
                 self._take_up(turn)
             except (StoreBusy, StoreDamaged):
@@ -193,7 +234,7 @@ class Turns:
         if not turn.first_seq:
             self._activate(turn)
             return
-        crashed = turn.state != "queued"
+        crashed = turn.state != "queued" and turn.lease_until > 0.0
         claimed = self._store.claim(turn, crashed=crashed, lease_until=self._runner.lease())
         if claimed is None:
             return
@@ -201,8 +242,12 @@ class Turns:
             log.warning("turn %s: its server died under it %d times", turn.id, claimed.crashes)
             message = f"The server died {claimed.crashes} times while this turn was running; it is not tried again."
             self._log.append(
-                self._ending(claimed, "failed", Error(turn_id=turn.id, message=message, code=_INTERRUPTED))
+                ending(self._store, claimed, "failed", Error(turn_id=turn.id, message=message, code=_INTERRUPTED))
             )
+            self.next_in(turn.session_id)
+            return
+        if turn.stop:
+            self._log.append(ending(self._store, claimed, "aborted", None))
             self.next_in(turn.session_id)
             return
         log.info("turn %s goes on, attempt %d", turn.id, claimed.attempt)
@@ -229,7 +274,7 @@ class Turns:
             try:
                 current = self._store.turn(turn.session_id, turn.id)
                 if current is not None and current.attempt == turn.attempt and current.ended_at is None:
-                    self._log.append(self._ending(current, "failed", error))
+                    self._log.append(ending(self._store, current, "failed", error))
             except (StaleAttempt, SessionNotFound):
                 pass
             except StoreBusy:
@@ -239,31 +284,12 @@ class Turns:
             with self._lost_lock:
                 self._lost.pop(turn.id, None)
             self.next_in(turn.session_id)
-        self.take_up_all()
-
-    def _ending(self, turn: Turn, status: Literal["aborted", "failed"], error: Error | None) -> Append:
-        """The end of a turn that nobody works on any more: results for its open calls, `error` if any, and `done`.
-
-        Its message gets all that the log shows of it, as if its own attempt had ended it.
-        """
-        message = self._store.message(turn.session_id, turn.message_id)
-        if message is None:
-            raise SessionNotFound(turn.session_id)
-        draft = draft_of(turn, message)
-        folded_seq = self._store.get(turn.owner, turn.session_id).folded_seq
-        where(draft, unfolded(self._store, turn.session_id, folded_seq), turn.id, last="completed")
-        bodies: list[Any] = [
-            result(turn.id, draft, part, UNKNOWN if part["status"] == "running" else NOT_RUN).body()
-            for part in draft.parts
-            if part["status"] in UNFINISHED
-        ]
-        if error is not None:
-            bodies.append(error.body())
-        bodies.append(lambda seq: turn_done(turn, status, turn.usage, seq))
-        end = EndTurn(turn.id, turn.message_id, turn.session_id, status, error.code if error else None, turn.usage)
-        # The guard lets a running turn's attempt end it; a queued one was claimed before.
-        changes = (*draft.take_changes(turn.id), end)
-        return Append(turn.session_id, bodies, changes, turn=(turn.id, turn.attempt), folds=True)
+        if self._hand_on is None:
+            self.take_up_all()
 
 
 _INTERRUPTED = "TURN_INTERRUPTED"
+_TOPIC = "turns"
+#: How long an abort waits for the end of a turn that runs in another process.
+_STOP_S = 10.0
+_STOP_POLL_S = 0.5

@@ -5,22 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import Connection
 
 from opencode import changes
 from opencode.clock import timestamp
 from opencode.errors import KeyTaken, SessionBusy, SessionNotFound, StaleAttempt
-from opencode.records import ACTIVE_STATES, WORKED_ON_STATES, Message, RememberedKey, Turn, Usage
-from opencode.storage import outbox, port
-from opencode.storage.schema import file_changes, idempotency, messages, parts, permissions, sessions, spending, turns
+from opencode.records import WORKED_ON_STATES, Message, RememberedKey, Turn, Usage
+from opencode.storage import outbox, port, statements
+from opencode.storage.schema import file_changes, idempotency, messages, permissions, sessions, turns
 
 #: Turns that may wait in one session (API section 3).
 _QUEUE = 20
 #: How long an idempotency key is kept (API section 3).
 KEY_LIFE_S = 24 * 3600.0
-_SPENT = ("input", "output", "cached", "turn_ms")
 _other_turns = turns.alias()
 
 
@@ -34,20 +31,13 @@ def apply(connection: Connection, change: changes.Change, committed: port.Commit
     _HANDLERS[type(change)](connection, change, committed)
 
 
-def _upsert(connection: Connection, table: sa.Table) -> Any:
-    # Both dialects offer the same methods, but share no type.
-    return (postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert)(table)
-
-
 def _start_turn(connection: Connection, change: changes.StartTurn, committed: port.Committed) -> None:
     turn = change.turn
-    busy = connection.execute(
-        sa.select(turns.c.id).where(turns.c.session_id == turn.session_id, turns.c.state.in_(ACTIVE_STATES))
-    ).scalar()
+    busy = connection.execute(statements.ACTIVE_TURN, {"of": turn.session_id}).scalar()
     if busy is not None:
         raise SessionBusy(f"Session {turn.session_id} is working on turn {busy}: wait for its `done`, or abort it.")
     row = _turn_row(turn) | {"first_seq": committed.first_seq, "lease_until": change.lease_until}
-    connection.execute(turns.insert().values(row))
+    connection.execute(statements.INSERT_TURN, row)
     _add_messages(connection, turn, change.user, change.assistant)
 
 
@@ -58,7 +48,7 @@ def _queue_turn(connection: Connection, change: changes.QueueTurn, _committed: p
     ).scalar_one()
     if waiting >= _QUEUE:
         raise SessionBusy(f"{_QUEUE} turns wait in session {turn.session_id} already: wait for one to begin.")
-    connection.execute(turns.insert().values(_turn_row(turn)))
+    connection.execute(statements.INSERT_TURN, _turn_row(turn))
 
 
 def _activate_turn(connection: Connection, change: changes.ActivateTurn, committed: port.Committed) -> None:
@@ -94,7 +84,8 @@ def remember(connection: Connection, remembered: RememberedKey) -> None:
     """Store an idempotency key, and forget those that are over a day old; `KeyTaken` where it is known."""
     now = time.time()
     connection.execute(idempotency.delete().where(idempotency.c.created_at < now - KEY_LIFE_S))
-    statement = _upsert(connection, idempotency).on_conflict_do_nothing()
+    # The count of rows is not known of such an insert by every driver.
+    statement = statements.upsert(connection, idempotency).on_conflict_do_nothing().returning(idempotency.c.key)
     found = connection.execute(
         statement,
         {
@@ -107,7 +98,7 @@ def remember(connection: Connection, remembered: RememberedKey) -> None:
             "created_at": now,
         },
     )
-    if found.rowcount != 1:
+    if found.first() is None:
         raise KeyTaken("this Idempotency-Key was used before")
 
 
@@ -144,12 +135,8 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
 
 
 def _add_messages(connection: Connection, turn: Turn, *added: Message) -> None:
-    connection.execute(messages.insert(), [_message_row(message) for message in added])
-    connection.execute(
-        sessions.update()
-        .where(sessions.c.id == turn.session_id)
-        .values(last_message_at=timestamp(), message_count=sessions.c.message_count + len(added))
-    )
+    connection.execute(statements.INSERT_MESSAGES, [_message_row(message) for message in added])
+    connection.execute(statements.MORE_MESSAGES, {"of": turn.session_id, "now": timestamp(), "more": len(added)})
 
 
 def _message_row(message: Message) -> dict[str, Any]:
@@ -166,21 +153,15 @@ def _message_row(message: Message) -> dict[str, Any]:
 
 
 def _put_parts(connection: Connection, change: changes.PutParts, _committed: port.Committed) -> None:
-    statement = _upsert(connection, parts)
-    statement = statement.on_conflict_do_update(
-        index_elements=["message_id", "position"], set_={"body": statement.excluded.body}
-    )
     connection.execute(
-        statement,
+        statements.parts_upsert(connection.dialect.name),
         [{"message_id": change.message_id, "position": position, "body": body} for position, body in change.parts],
     )
 
 
 def _fold_message(connection: Connection, change: changes.FoldMessage, _committed: port.Committed) -> None:
     usage = change.usage
-    connection.execute(
-        messages.update().where(messages.c.id == change.message_id).values(content=change.content, tokens=usage.tokens)
-    )
+    connection.execute(statements.MESSAGE, {"of": change.message_id, "content": change.content, "tokens": usage.tokens})
     _spend(connection, change.turn_id, usage)
 
 
@@ -189,49 +170,32 @@ def _spend(connection: Connection, turn_id: str, usage: Usage) -> None:
 
     The owner's own row outlives the session: deleting gives nothing back.
     """
-    row = connection.execute(
-        sa.select(turns.c.session_id, turns.c.owner, *(turns.c[name] for name in _SPENT)).where(turns.c.id == turn_id)
-    ).one()
-    now = {name: getattr(usage, name) for name in _SPENT}
+    row = connection.execute(statements.SPENT_SO_FAR, {"of": turn_id}).one()
+    now = {name: getattr(usage, name) for name in statements.SPENT}
     more = {name: value - row._mapping[name] for name, value in now.items()}  # noqa: SLF001 - SQLAlchemy's public name
     if not any(more.values()):
         return
-    connection.execute(turns.update().where(turns.c.id == turn_id).values(**now))
+    connection.execute(statements.TURN, {"of": turn_id, **now})
     connection.execute(
-        sessions.update()
-        .where(sessions.c.id == row.session_id)
-        .values(**{name: sessions.c[name] + value for name, value in more.items()})
+        statements.SPEND, {"of": row.session_id, **{f"more_{name}": value for name, value in more.items()}}
     )
-    statement = _upsert(connection, spending)
-    added = {"tokens": more["input"] + more["output"], "turn_ms": more["turn_ms"]}
-    statement = statement.on_conflict_do_update(
-        index_elements=["owner"], set_={name: spending.c[name] + statement.excluded[name] for name in added}
-    )
-    connection.execute(statement, {"owner": row.owner, **added})
+    added = {"owner": row.owner, "tokens": more["input"] + more["output"], "turn_ms": more["turn_ms"]}
+    connection.execute(statements.spending_upsert(connection.dialect.name), added)
 
 
 def _set_turn_state(connection: Connection, change: changes.SetTurnState, _committed: port.Committed) -> None:
-    connection.execute(turns.update().where(turns.c.id == change.turn_id).values(state=change.state))
+    connection.execute(statements.TURN, {"of": change.turn_id, "state": change.state})
 
 
 def _end_turn(connection: Connection, change: changes.EndTurn, committed: port.Committed) -> None:
     usage, now = change.usage, timestamp()
     _spend(connection, change.turn_id, usage)
-    connection.execute(
-        turns.update()
-        .where(turns.c.id == change.turn_id)
-        .values(state=change.state, error_code=change.error_code, ended_at=now, last_seq=committed.last_seq)
-    )
-    connection.execute(
-        messages.update().where(messages.c.id == change.message_id).values(status=change.state, tokens=usage.tokens)
-    )
+    ended = {"state": change.state, "error_code": change.error_code, "ended_at": now, "last_seq": committed.last_seq}
+    connection.execute(statements.TURN, {"of": change.turn_id, **ended})
+    connection.execute(statements.MESSAGE, {"of": change.message_id, "status": change.state, "tokens": usage.tokens})
     # Nobody waits for these any more: a late answer must not grant anything.
-    connection.execute(
-        permissions.update()
-        .where(permissions.c.turn_id == change.turn_id, permissions.c.response.is_(None))
-        .values(response="reject")
-    )
-    connection.execute(sessions.update().where(sessions.c.id == change.session_id).values(last_message_at=now))
+    connection.execute(statements.UNANSWERED, {"of": change.turn_id, "response": "reject"})
+    connection.execute(statements.SESSION, {"of": change.session_id, "last_message_at": now})
 
 
 def _update_session(connection: Connection, change: changes.UpdateSession, _committed: port.Committed) -> None:
@@ -244,7 +208,7 @@ def _update_session(connection: Connection, change: changes.UpdateSession, _comm
 
 
 def _put_file_changes(connection: Connection, change: changes.PutFileChanges, _committed: port.Committed) -> None:
-    statement = _upsert(connection, file_changes)
+    statement = statements.upsert(connection, file_changes)
     statement = statement.on_conflict_do_update(
         index_elements=["session_id", "path"], set_={"after": statement.excluded.after}
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from opencode.errors import SettingsError, StoreError
+from opencode.errors import SettingsError, StoreDamaged, StoreError
+from opencode.storage import postgresql
 from opencode.storage.schema import HEAD
 
 log = logging.getLogger(__name__)
@@ -71,26 +72,32 @@ def make_private(file: Path) -> None:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def open_engine(url: str, *, durability: str) -> Engine:
-    """Make an engine for `url`; SQLite gets its pragmas: WAL, foreign keys, `synchronous` by the durability.
+def parse(url: str) -> URL:
+    """The parts of `DATABASE_URL`.
 
     Raises:
-        SettingsError: the URL is malformed, or of a database that this version does not speak.
+        SettingsError: it is malformed, or of a database that this version does not speak.
     """
+    form = "sqlite:////path/to/store.sqlite3"
     try:
         parsed = make_url(url)
     except (sa.exc.ArgumentError, ValueError) as exc:
-        raise SettingsError("DATABASE_URL must be a URL such as sqlite:////var/lib/opencode/store.sqlite3") from exc
-    if parsed.get_backend_name() != "sqlite":
+        raise SettingsError(f"DATABASE_URL must be a URL such as {form}, or postgresql://user@host/database") from exc
+    if parsed.drivername.partition("+")[0] in {"postgres", postgresql.BACKEND}:
+        return postgresql.address(parsed)
+    if parsed.drivername.partition("+")[0] != "sqlite":
         raise SettingsError(
-            f"DATABASE_URL: {parsed.get_backend_name()!r} is not supported yet; use sqlite:////path/to/store.sqlite3"
+            f"DATABASE_URL: {parsed.drivername!r} is not supported; use postgresql://user@host/database or {form}"
         )
     if parsed.database in {None, "", ":memory:"} or not Path(parsed.database or "").is_absolute():
-        raise SettingsError(
-            "DATABASE_URL must name a file by its whole path, such as sqlite:////var/lib/opencode/store.sqlite3"
-        )
-    if parsed != sa.URL.create("sqlite", database=parsed.database):
-        raise SettingsError("DATABASE_URL must be sqlite:////path/to/store.sqlite3, without driver, host and options")
+        raise SettingsError(f"DATABASE_URL must name a file by its whole path, such as {form}")
+    if parsed != URL.create("sqlite", database=parsed.database):
+        raise SettingsError(f"DATABASE_URL must be {form}, without driver, host and options")
+    return parsed
+
+
+def open_sqlite(parsed: URL, *, durability: str) -> Engine:
+    """An engine with our pragmas: WAL, foreign keys, `synchronous` by the durability."""
     engine = sa.create_engine(
         parsed,
         pool_size=_POOL_SIZE,
@@ -147,6 +154,8 @@ def migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     begin = {"sqlite_begin": "IMMEDIATE", "begin_patience_s": _MIGRATION_PATIENCE_S}
     with engine.connect().execution_options(**begin) as connection:
+        if engine.dialect.name == postgresql.BACKEND:
+            postgresql.wait_to_migrate(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, HEAD)
         connection.commit()
@@ -158,3 +167,11 @@ def _revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     return found
+
+
+def unopened(folder: Path, failure: StoreError, exc: sa.exc.SQLAlchemyError) -> StoreError:
+    """What is said of a store that is there and cannot be used."""
+    reason = f"The store in {folder} cannot be opened: {exc.__cause__ or type(exc).__name__}."
+    if isinstance(failure, StoreDamaged):
+        reason += " Restore it from a backup; or move it away, and the next start makes an empty one."
+    return type(failure)(reason)

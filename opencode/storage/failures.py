@@ -22,15 +22,32 @@ _KIND = 0xFF
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+#: PostgreSQL's codes (its manual, appendix A) of what may pass: connections (08, 53300), a shutdown or start (57P), a
+#: deadlock, a conflict, a lock that was waited for too long, a transaction that idled.
+_PASSING = ("08", "53300", "57P", "40001", "40P01", "55P03", "25P03")
+#: A connection that is refused has no code, only words.
+_LASTING = ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "certificate")
+
+
+def _passes(exc: SQLAlchemyError, text: str) -> bool:
+    original = getattr(exc, "orig", None)
+    if isinstance(exc, PoolTimeout) or getattr(exc, "connection_invalidated", False):
+        return True
+    code = getattr(original, "sqlstate", "")
+    if code == "":
+        return isinstance(exc, OperationalError) and ("locked" in text or "busy" in text)
+    if code is None:
+        return isinstance(exc, OperationalError) and not any(words in text for words in _LASTING)
+    return code.startswith(_PASSING)
+
+
 def translated(exc: SQLAlchemyError) -> StoreError:
     """The driver's failure as ours: what may pass by itself is `StoreBusy`, what no waiting mends `StoreDamaged`."""
     original = getattr(exc, "orig", None)
     text = str(exc if original is None else original)
     if getattr(original, "sqlite_errorcode", 0) & _KIND in _DAMAGED:
         return StoreDamaged(f"the store is damaged: {text[:200]}")
-    passing = isinstance(exc, OperationalError | PoolTimeout) and ("locked" in text or "busy" in text)
-    passing = passing or bool(getattr(exc, "connection_invalidated", False))
-    return (StoreBusy if passing else StoreError)(f"the store failed: {text[:200]}")
+    return (StoreBusy if _passes(exc, text) else StoreError)(f"the store failed: {text[:200]}")
 
 
 class Patient(Protocol):

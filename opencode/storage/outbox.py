@@ -12,6 +12,9 @@ from opencode.ids import new_id
 from opencode.storage import port
 from opencode.storage.schema import webhooks
 
+#: Longer than a delivery may take; after that it is another process's, since the one that took it may be dead.
+_TAKEN_S = 120.0
+
 
 def put(connection: Connection, change: changes.PutWebhooks, committed: port.Committed) -> None:
     """Store one row for each URL, from the event of this append."""
@@ -38,6 +41,23 @@ def next_row(connection: Connection, resting: tuple[str, ...]) -> records.Webhoo
     )
     row = connection.execute(query).first()
     return None if row is None else records.Webhook(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+
+
+def take_row(connection: Connection, resting: tuple[str, ...]) -> records.Webhook | None:
+    """As `next_row`, where several processes deliver: one that is due is nobody else's for a while."""
+    now = time.time()
+    due = (
+        sa.select(webhooks)
+        .where(webhooks.c.due_at <= now, webhooks.c.url.not_in(resting))
+        .order_by(webhooks.c.due_at, webhooks.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = connection.execute(due).first()
+    if row is None:
+        return next_row(connection, resting)
+    connection.execute(webhooks.update().where(webhooks.c.id == row.id).values(due_at=now + _TAKEN_S))
+    return records.Webhook(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
 
 def remove(connection: Connection, webhook_id: str) -> None:

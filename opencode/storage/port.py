@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from opencode.changes import Change
-from opencode.errors import OpenCodeError
+from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt
 from opencode.frames import Body
 from opencode.records import Message, Page, Permission, RememberedKey, Session, Spending, Turn, Webhook
 
@@ -27,6 +27,12 @@ class Append:
     changes: tuple[Change, ...] = ()
     turn: tuple[str, int] | None = None
     folds: bool = False
+
+    def refusal(self) -> OpenCodeError:
+        """What it is told where its session is gone, or its attempt is not the current one."""
+        if self.turn is None:
+            return SessionNotFound(self.session_id)
+        return StaleAttempt(f"attempt {self.turn[1]} of turn {self.turn[0]} is not the current one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,9 @@ class EventStore(Protocol):
 
     def last_seq(self, session_id: str) -> int:
         """The number of the last stored event, 0 where there is none."""
+
+    def stands(self, session_id: str) -> bool:
+        """Whether there is such a session, whoever owns it."""
 
 
 class SessionStore(Protocol):
@@ -119,8 +128,14 @@ class TurnStore(Protocol):
     def claim(self, turn: Turn, *, crashed: bool, lease_until: float) -> Turn | None:
         """Take it over: the next attempt begins, the one before it is fenced off. None: another was faster."""
 
-    def renew(self, turn_ids: Sequence[str], lease_until: float) -> None:
-        """Still working on these."""
+    def renew(self, turns: Sequence[Turn], lease_until: float) -> dict[str, bool]:
+        """Still working on these. By id, of those whose attempt is still the current one: whether it is to stop."""
+
+    def stop(self, turn_id: str) -> None:
+        """Ask whoever works on it to stop."""
+
+    def working(self, owner: str) -> int:
+        """How many turns of the owner's are running or waiting, wherever that is."""
 
 
 class SpendingStore(Protocol):
@@ -170,7 +185,10 @@ class OutboxStore(Protocol):
     """Webhooks that have not arrived yet (`PutWebhooks` puts them in)."""
 
     def next_webhook(self, *, resting: Sequence[str] = ()) -> Webhook | None:
-        """The one that is due first, of those that do not go to the URLs in `resting`."""
+        """The one that is due first, of those that do not go to the URLs in `resting`.
+
+        Where several processes share the store, one that is due is given to one of them only, for two minutes.
+        """
 
     def postpone_webhook(self, webhook_id: str, due_at: float) -> None:
         """It failed: count the attempt; it is due again at `due_at`, in seconds since the epoch."""

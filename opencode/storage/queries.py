@@ -1,20 +1,17 @@
 """What the store reads. Nothing here takes the write lock."""
 
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import Connection
 
 from opencode import frames, records
-from opencode.errors import SessionNotFound, StoreDamaged, StoreError
-from opencode.storage import rows
+from opencode.errors import SessionNotFound
+from opencode.storage import leases, rows, statements
 from opencode.storage.apply import KEY_LIFE_S
-from opencode.storage.failures import translated
+from opencode.storage.failures import patient
+from opencode.storage.reading import Reader
 from opencode.storage.schema import (
     events,
     file_changes,
@@ -28,88 +25,84 @@ from opencode.storage.schema import (
     turns,
 )
 
-log = logging.getLogger(__name__)
+_ROWS = 16  # of a log, read at once
 
 _ACTIVE = (
     sa.select(turns.c.state)
-    .where(turns.c.session_id == sessions.c.id, turns.c.state.in_(records.WORKED_ON_STATES))
+    .where(turns.c.session_id == sessions.c.id, sa.or_(*(turns.c.state == state for state in records.WORKED_ON_STATES)))
     .limit(1)
     .scalar_subquery()
     .label("active_state")
 )
+# What every request and turn asks is built once: to build a statement costs more than to execute it.
+_OF: sa.BindParameter[str] = sa.bindparam("of")
+_SESSION = sa.select(sessions, _ACTIVE).where(sessions.c.id == _OF, sessions.c.owner == sa.bindparam("owner"))
+_LAST_SEQ = sa.select(events.c.last_seq).where(events.c.session_id == _OF).order_by(events.c.first_seq.desc()).limit(1)
+_MESSAGES = (
+    sa.select(messages).where(messages.c.session_id == _OF).order_by(messages.c.id.desc()).limit(sa.bindparam("most"))
+)
+_EARLIER = _MESSAGES.where(messages.c.id < sa.bindparam("before"))
+_PARTS = (
+    sa.select(parts.c.message_id, parts.c.body)
+    .where(parts.c.message_id.in_(sa.bindparam("messages", expanding=True)))
+    .order_by(parts.c.message_id, parts.c.position)
+)
+_TURN = sa.select(turns).where(turns.c.session_id == _OF, turns.c.id == sa.bindparam("turn"))
 
 
-class Queries:
+class Queries(Reader):
     """The reading half of `SqlStore`; each method is one consistent view."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
-        self._damage: StoreDamaged | None = None
-
-    def _failure(self, exc: SQLAlchemyError) -> StoreError:
-        failure = translated(exc)
-        if isinstance(failure, StoreDamaged):
-            place = self._engine.url.database
-            failure = StoreDamaged(f"{failure}. Stop the server and restore {place} from a backup.")
-            if self._damage is None:
-                self._damage = failure
-                log.critical("%s", failure)
-        return failure
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as exc:
-            raise self._failure(exc) from exc
-
+    @patient
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
         """See `port.EventStore.read`."""
         batches: list[bytes] = []
-        first, size = 0, 0
-        # The row that holds `after` + 1 may begin before it.
+        first, size, last_seq = 0, 0, after
+        # The row that holds `after` + 1 may begin before it. Page by page: a log only grows, so that they fit.
         with self._read() as connection:
-            found = connection.execute(
-                sa.select(events.c.first_seq, events.c.frames)
-                .where(events.c.session_id == session_id, events.c.last_seq > after)
-                .order_by(events.c.first_seq)
-                .execution_options(yield_per=16)
-            )
-            for first_seq, batch in found:
-                first = first or first_seq
-                batches.append(batch)
-                size += len(batch)
-                if size >= limit_bytes:
+            while size < limit_bytes:
+                found = connection.execute(
+                    statements.READ, {"session": session_id, "after": last_seq, "rows": _ROWS}
+                ).all()
+                for row in found:
+                    first = first or row.first_seq
+                    batches.append(row.frames)
+                    last_seq = row.last_seq
+                    size += len(row.frames)
+                    if size >= limit_bytes:
+                        break
+                if len(found) < _ROWS:
                     break
         return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
 
+    @patient
     def last_seq(self, session_id: str) -> int:
         """See `port.EventStore.last_seq`."""
         with self._read() as connection:
             return self._last_seq(connection, session_id)
 
+    @patient
+    def stands(self, session_id: str) -> bool:
+        """See `port.EventStore.stands`."""
+        with self._read() as connection:
+            return connection.execute(statements.SESSION_STANDS, {"session": session_id}).first() is not None
+
     @staticmethod
     def _last_seq(connection: Connection, session_id: str) -> int:
-        newest = (
-            sa.select(events.c.last_seq)
-            .where(events.c.session_id == session_id)
-            .order_by(events.c.first_seq.desc())
-            .limit(1)
-        )
-        return connection.execute(newest).scalar() or 0
+        return connection.execute(_LAST_SEQ, {"of": session_id}).scalar() or 0
 
     def get(self, owner: str, session_id: str) -> records.Session:
         """See `port.SessionStore.get`."""
-        with self._read() as connection:
-            return self._session(connection, owner, session_id)
+        session, mark = self._known.get(owner, session_id), self._known.mark()
+        if session is None:
+            with self._read() as connection:
+                session = self._session(connection, owner, session_id)
+            self._known.put(session, mark)
+        return session
 
     @staticmethod
     def _session(connection: Connection, owner: str, session_id: str) -> records.Session:
-        row = connection.execute(
-            sa.select(sessions, _ACTIVE).where(sessions.c.id == session_id, sessions.c.owner == owner)
-        ).first()
+        row = connection.execute(_SESSION, {"of": session_id, "owner": owner}).first()
         if row is None:
             raise SessionNotFound(session_id)
         return rows.session(row, row.active_state)
@@ -145,31 +138,28 @@ class Queries:
         self, owner: str, session_id: str, *, limit: int, before: str | None = None
     ) -> tuple[records.Session, list[records.Message], bool]:
         """See `port.MessageStore.snapshot`."""
-        wanted = sa.select(messages).where(messages.c.session_id == session_id)
-        if before:
-            wanted = wanted.where(messages.c.id < before)
-        with self._read() as connection:
+        wanted = {"of": session_id, "before": before, "most": limit + 1}
+        with self._read(several=True) as connection:
             session = self._session(connection, owner, session_id)
-            found = connection.execute(wanted.order_by(messages.c.id.desc()).limit(limit + 1)).all()
+            found = connection.execute(_EARLIER if before else _MESSAGES, wanted).all()
             page = list(reversed(found[:limit]))
             bodies = self._parts(connection, [row.id for row in page])
-        return session, [rows.message(row, bodies[row.id]) for row in page], len(found) > limit
+            answered = {row.turn_id for row in page if row.role == "assistant"}
+            by_id = connection.execute(sa.select(turns).where(turns.c.id.in_(answered))).all()
+            known = {row.id: rows.turn(row) for row in by_id}
+        shown = [rows.message(row, bodies[row.id], known.get(row.turn_id)) for row in page]
+        return session, shown, len(found) > limit
 
     @staticmethod
     def _parts(connection: Connection, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
         bodies: dict[str, list[dict[str, Any]]] = {message_id: [] for message_id in message_ids}
-        found = connection.execute(
-            sa.select(parts.c.message_id, parts.c.body)
-            .where(parts.c.message_id.in_(message_ids))
-            .order_by(parts.c.message_id, parts.c.position)
-        )
-        for message_id, body in found:
+        for message_id, body in connection.execute(_PARTS, {"messages": message_ids}):
             bodies[message_id].append(body)
         return bodies
 
     def message(self, session_id: str, message_id: str) -> records.Message | None:
         """See `port.MessageStore.message`."""
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             row = connection.execute(
                 sa.select(messages).where(messages.c.session_id == session_id, messages.c.id == message_id)
             ).first()
@@ -178,9 +168,7 @@ class Queries:
     def turn(self, session_id: str, turn_id: str) -> records.Turn | None:
         """See `port.MessageStore.turn`."""
         with self._read() as connection:
-            row = connection.execute(
-                sa.select(turns).where(turns.c.session_id == session_id, turns.c.id == turn_id)
-            ).first()
+            row = connection.execute(_TURN, {"of": session_id, "turn": turn_id}).first()
         return None if row is None else rows.turn(row)
 
     def active_turns(self, session_id: str | None = None) -> list[records.Turn]:
@@ -194,14 +182,7 @@ class Queries:
 
     def claimable(self, now: float) -> list[records.Turn]:
         """See `port.TurnStore.claimable`."""
-        other = turns.alias()
-        busy = sa.exists().where(other.c.session_id == turns.c.session_id, other.c.state.in_(records.WORKED_ON_STATES))
-        found = self._turns(
-            sa.or_(
-                sa.and_(turns.c.state.in_(records.WORKED_ON_STATES), turns.c.lease_until < now),
-                sa.and_(turns.c.state == "queued", ~busy),
-            )
-        )
+        found = self._turns(leases.claimable(now))
         return list({turn.session_id: turn for turn in reversed(found)}.values())
 
     def _turns(self, wanted: sa.ColumnElement[bool]) -> list[records.Turn]:
@@ -210,13 +191,18 @@ class Queries:
         with self._read() as connection:
             return [rows.turn(row) for row in connection.execute(sa.select(turns).where(wanted).order_by(*order))]
 
+    def working(self, owner: str) -> int:
+        """See `port.TurnStore.working`."""
+        with self._read() as connection:
+            return leases.working(connection, owner)
+
     def spent(self, owner: str, session_id: str) -> tuple[records.Spending, records.Spending]:
         """See `port.SpendingStore.spent`."""
         by_session = sa.select(sessions.c.input + sessions.c.output, sessions.c.turn_ms).where(
             sessions.c.id == session_id, sessions.c.owner == owner
         )
         by_owner = sa.select(spending.c.tokens, spending.c.turn_ms).where(spending.c.owner == owner)
-        with self._read() as connection:
+        with self._read(several=True) as connection:
             found = [connection.execute(wanted).first() for wanted in (by_session, by_owner)]
         own, in_all = (records.Spending() if row is None else records.Spending(*row) for row in found)
         return own, in_all
@@ -233,16 +219,7 @@ class Queries:
                     idempotency.c.created_at > time.time() - KEY_LIFE_S,
                 )
             ).first()
-        if row is None:
-            return None
-        return records.RememberedKey(
-            owner=owner,
-            scope=scope,
-            key=key,
-            body_hash=row.body_hash,
-            session_id=row.session_id,
-            turn_id=row.turn_id,
-        )
+        return None if row is None else records.RememberedKey(owner=owner, scope=scope, key=key, **row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
     def file_changes(self, session_id: str) -> list[tuple[str, bytes | None, bytes | None]]:
         """See `port.MessageStore.file_changes`."""

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy.engine import Row
 
 from opencode.records import Message, Permission, Session, Turn, Usage
+from opencode.storage import port
 
 
 def _usage(row: Row[Any]) -> Usage:
@@ -48,7 +49,9 @@ def of_session(session: Session) -> dict[str, Any]:
     }
 
 
-def message(row: Row[Any], parts: list[dict[str, Any]]) -> Message:
+def message(row: Row[Any], parts: list[dict[str, Any]], turn: Turn | None = None) -> Message:
+    """`turn` is the message's own, where what it says of an answer is wanted."""
+    answered = turn if row.role == "assistant" else None
     return Message(
         id=row.id,
         session_id=row.session_id,
@@ -59,6 +62,9 @@ def message(row: Row[Any], parts: list[dict[str, Any]]) -> Message:
         status=row.status,
         tokens=row.tokens,
         parts=tuple(parts),
+        model=answered.model if answered else None,
+        turn_ms=answered.usage.turn_ms if answered and answered.ended_at else None,
+        error_code=answered.error_code if answered else None,
     )
 
 
@@ -81,6 +87,8 @@ def turn(row: Row[Any]) -> Turn:
         usage=_usage(row),
         crashes=row.crashes,
         jumps=bool(row.jumps),
+        lease_until=row.lease_until,
+        stop=bool(row.stop),
     )
 
 
@@ -94,3 +102,13 @@ def permission(row: Row[Any]) -> Permission:
         params=row.params,
         response=row.response,
     )
+
+
+def of_append(append: port.Append, committed: port.Committed) -> dict[str, Any]:
+    """The row of the log that holds what was appended together."""
+    return {
+        "session": append.session_id,
+        "first": committed.first_seq,
+        "last": committed.last_seq,
+        "frames": b"".join(committed.frames),
+    }

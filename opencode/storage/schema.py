@@ -1,5 +1,7 @@
 """Tables. A change here needs a migration beside it, and a new `HEAD`; a test compares the two."""
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -15,32 +17,53 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0004"
+HEAD = "0005"
 
 metadata = MetaData()
+
+#: SQLite's integers have 64 bits by themselves.
+Count = Integer().with_variant(BigInteger, "postgresql")
+
+
+class Said(TypeDecorator[str]):
+    """Text that people and models write. PostgreSQL takes no NUL in it: there the sign for NUL stands in its place.
+
+    The log keeps what was said byte for byte.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if dialect.name == "postgresql" and isinstance(value, str):
+            return value.replace("\0", "\N{SYMBOL FOR NULL}")
+        return value
+
 
 sessions = Table(
     "sessions",
     metadata,
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("title", Text, nullable=False),
+    Column("title", Said, nullable=False),
     Column("model", Text),
     Column("resolved_model", Text, nullable=False),
     Column("tools", JSON, nullable=False),
     Column("directory", Text, nullable=False),
-    Column("system", Text),
+    Column("system", Said),
     Column("permission", JSON, nullable=False),
     Column("created_at", Text, nullable=False),
     Column("last_message_at", Text),
-    Column("message_count", Integer, nullable=False, server_default="0"),
-    Column("folded_seq", Integer, nullable=False, server_default="0"),
-    Column("input", Integer, nullable=False, server_default="0"),
-    Column("output", Integer, nullable=False, server_default="0"),
-    Column("cached", Integer, nullable=False, server_default="0"),
-    Column("turn_ms", Integer, nullable=False, server_default="0"),
+    Column("message_count", Count, nullable=False, server_default="0"),
+    Column("folded_seq", Count, nullable=False, server_default="0"),
+    Column("input", Count, nullable=False, server_default="0"),
+    Column("output", Count, nullable=False, server_default="0"),
+    Column("cached", Count, nullable=False, server_default="0"),
+    Column("turn_ms", Count, nullable=False, server_default="0"),
     Index("sessions_by_owner", "owner", "id"),
 )
 
@@ -58,7 +81,7 @@ turns = Table(
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("model", Text, nullable=False),
-    Column("content", Text, nullable=False),
+    Column("content", Said, nullable=False),
     Column("user_message_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("created_at", Text, nullable=False),
@@ -66,12 +89,14 @@ turns = Table(
     Column("last_seq", Integer),
     Column("error_code", Text),
     Column("ended_at", Text),
-    Column("input", Integer, nullable=False, server_default="0"),
-    Column("output", Integer, nullable=False, server_default="0"),
-    Column("cached", Integer, nullable=False, server_default="0"),
-    Column("turn_ms", Integer, nullable=False, server_default="0"),
-    Column("crashes", Integer, nullable=False, server_default="0"),
-    Column("jumps", Integer, nullable=False, server_default="0"),
+    Column("input", Count, nullable=False, server_default="0"),
+    Column("output", Count, nullable=False, server_default="0"),
+    Column("cached", Count, nullable=False, server_default="0"),
+    Column("turn_ms", Count, nullable=False, server_default="0"),
+    Column("crashes", Count, nullable=False, server_default="0"),
+    Column("jumps", Count, nullable=False, server_default="0"),
+    # Somebody has asked to stop it; whoever works on it sees that when it renews its lease.
+    Column("stop", Integer, nullable=False, server_default="0"),
     # Seconds since the epoch: until then the turn belongs to the process that works on it.
     Column("lease_until", Float, nullable=False, server_default="0"),
     # Both begin with what is asked for by value: a partial index would serve literals only, and the values are bound.
@@ -94,9 +119,9 @@ messages = Table(
     _session_id(),
     Column("turn_id", Text, nullable=False),
     Column("role", Text, nullable=False),
-    Column("content", Text, nullable=False),
+    Column("content", Said, nullable=False),
     Column("status", Text, nullable=False),
-    Column("tokens", Integer, nullable=False, server_default="0"),
+    Column("tokens", Count, nullable=False, server_default="0"),
     Column("created_at", Text, nullable=False),
     Index("messages_by_session", "session_id", "id"),
 )

@@ -1,22 +1,21 @@
 """The store on a SQL database, through SQLAlchemy."""
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from opencode import frames, records
-from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt, StoreDamaged, StoreError
-from opencode.storage import apply, marks, outbox, port, rows, statements
-from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, migrate, open_engine
+from opencode.errors import OpenCodeError, StoreError
+from opencode.storage import apply, leases, marks, outbox, port, postgresql, rows, statements
+from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, migrate, open_sqlite, parse, unopened
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
-from opencode.storage.schema import permissions, sessions, turns
-from opencode.storage.texts import Texts
+from opencode.storage.schema import permissions, sessions
+from opencode.storage.writing import Writer
 
 #: How long a writer waits for a store that is merely busy.
 BUSY_PATIENCE_S = 30.0
@@ -24,56 +23,42 @@ BUSY_PATIENCE_S = 30.0
 _REMEMBERED_SESSIONS = 10_000
 
 
-def _row(append: port.Append, committed: port.Committed) -> dict[str, object]:
-    return {
-        "session": append.session_id,
-        "first": committed.first_seq,
-        "last": committed.last_seq,
-        "frames": b"".join(committed.frames),
-    }
-
-
-def _refusal(append: port.Append) -> OpenCodeError:
-    if append.turn is None:
-        return SessionNotFound(append.session_id)
-    return StaleAttempt(f"attempt {append.turn[1]} of turn {append.turn[0]} is not the current one")
-
-
 class SqlStore(Queries):
-    """One process owns it: writers wait for one another by a lock here, never in the database's C code."""
+    """The whole store; `lock` is held by the process that owns it, None where others write to it too."""
 
-    def __init__(self, engine: Engine, lock: FolderLock, *, busy_patience_s: float = BUSY_PATIENCE_S) -> None:
+    def __init__(
+        self, engine: Engine, lock: FolderLock | None = None, *, busy_patience_s: float = BUSY_PATIENCE_S
+    ) -> None:
         super().__init__(engine)
         self.busy_patience_s = busy_patience_s
         self._folder = lock
-        self._writer = engine.execution_options(sqlite_begin="IMMEDIATE")
-        self._writing = threading.Lock()
-        self._last_seqs: dict[str, int] = {}
-        self._texts = Texts(engine)
+        self._writer = (Writer if lock is not None else postgresql.SharedWriter)(engine, self._failure)
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._writing:
-            try:
-                with self._writer.begin() as connection:
-                    yield connection
-            except BaseException as exc:
-                # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
-                self._last_seqs.clear()
-                if isinstance(exc, SQLAlchemyError):
-                    raise self._failure(exc) from exc
-                raise
+    def _write(self, session_ids: Iterable[str] | None = None) -> Iterator[Connection]:
+        """Begin a transaction; `session_ids` are those that it changes, where that is known."""
+        try:
+            with self._writer.transaction() as connection:
+                yield connection
+        finally:
+            self._known.forget(session_ids)
+
+    @patient
+    def migrate(self) -> None:
+        """Bring the schema up to date."""
+        with self._translated():
+            migrate(self.engine)
 
     @patient
     def commit(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError]:
         """See `port.EventStore.commit`."""
-        if len(self._last_seqs) > _REMEMBERED_SESSIONS:
-            self._last_seqs.clear()
-        with self._writing:
-            stored = self._texts.append(appends, self._last_seqs)
-        if stored is not None:
+        if len(self._writer.last_seqs) > _REMEMBERED_SESSIONS:
+            self._writer.last_seqs.clear()
+        if (stored := self._writer.texts(appends)) is not None:
             return stored
-        with self._write() as connection:
+        session_ids = {append.session_id for append in appends}
+        with self._write(session_ids) as connection:
+            self._writer.hold(connection, session_ids)
             one = len(appends) == 1
             return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
 
@@ -82,32 +67,32 @@ class SqlStore(Queries):
     ) -> list[port.Committed | OpenCodeError]:
         """Most of a busy group are pieces of text of many turns: one guard and one insert serve them together."""
         outcomes: list[port.Committed | OpenCodeError] = []
-        rows: list[dict[str, object]] = []
+        found: list[dict[str, object]] = []
         standing: set[tuple[str, int]] | None = None
         for append in appends:
             if append.turn is None or append.changes or append.folds or not append.bodies:
-                self._insert_rows(connection, rows)
+                self._insert_rows(connection, found)
                 standing = None  # it may end a turn
                 outcomes.append(self._append(connection, append))
                 continue
             if standing is None:
                 standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(statements.STANDING)}
             if append.turn not in standing:
-                outcomes.append(_refusal(append))
+                outcomes.append(append.refusal())
                 continue
             first_seq = self._next_seq(connection, append.session_id)
             committed = port.Committed(first_seq, frames.numbered(append.bodies, first_seq))
-            rows.append(_row(append, committed))
-            self._last_seqs[append.session_id] = committed.last_seq
+            found.append(rows.of_append(append, committed))
+            self._writer.last_seqs[append.session_id] = committed.last_seq
             outcomes.append(committed)
-        self._insert_rows(connection, rows)
+        self._insert_rows(connection, found)
         return outcomes
 
     @staticmethod
-    def _insert_rows(connection: Connection, rows: list[dict[str, object]]) -> None:
-        if rows:
-            connection.execute(statements.INSERT_ROW, rows)
-            rows.clear()
+    def _insert_rows(connection: Connection, found: list[dict[str, object]]) -> None:
+        if found:
+            connection.execute(statements.INSERT_ROW, found)
+            found.clear()
 
     def _append(self, connection: Connection, append: port.Append) -> port.Committed | OpenCodeError:
         savepoint = connection.begin_nested() if append.changes else None
@@ -133,11 +118,11 @@ class SqlStore(Queries):
             return refusal if isinstance(refusal, OpenCodeError) else translated(refusal)
         if savepoint is not None:
             savepoint.commit()
-        self._last_seqs[append.session_id] = committed.last_seq
+        self._writer.last_seqs[append.session_id] = committed.last_seq
         return committed
 
     def _insert(self, connection: Connection, append: port.Append, committed: port.Committed) -> None:
-        row = _row(append, committed)
+        row = rows.of_append(append, committed)
         if append.turn is None:
             found = connection.execute(statements.INSERT_BY_SESSION, row)
         else:
@@ -145,7 +130,7 @@ class SqlStore(Queries):
                 statements.INSERT_BY_TURN, {**row, "turn": append.turn[0], "attempt": append.turn[1]}
             )
         if found.rowcount != 1:
-            raise _refusal(append)
+            raise append.refusal()
 
     def _guard(self, connection: Connection, append: port.Append) -> None:
         """As the guard of the inserts, for changes that come without an event."""
@@ -154,12 +139,12 @@ class SqlStore(Queries):
         else:
             found = connection.execute(statements.TURN_STANDS, {"turn": append.turn[0], "attempt": append.turn[1]})
         if found.scalar() is None:
-            raise _refusal(append)
+            raise append.refusal()
 
     def _next_seq(self, connection: Connection, session_id: str) -> int:
-        if session_id not in self._last_seqs:
-            self._last_seqs[session_id] = self._last_seq(connection, session_id)
-        return self._last_seqs[session_id] + 1
+        if session_id not in self._writer.last_seqs:
+            self._writer.last_seqs[session_id] = self._last_seq(connection, session_id)
+        return self._writer.last_seqs[session_id] + 1
 
     @patient
     def create(
@@ -180,25 +165,28 @@ class SqlStore(Queries):
         """See `port.SessionStore.delete`."""
         with self._write() as connection:
             connection.execute(sessions.delete().where(sessions.c.id == session_id))
-            self._last_seqs.pop(session_id, None)
+            self._writer.last_seqs.pop(session_id, None)
 
     @patient
     def claim(self, turn: records.Turn, *, crashed: bool, lease_until: float) -> records.Turn | None:
         """See `port.TurnStore.claim`."""
         taken = replace(turn, state="running", attempt=turn.attempt + 1, crashes=turn.crashes + crashed)
         with self._write() as connection:
-            found = connection.execute(
-                turns.update()
-                .where(turns.c.id == turn.id, turns.c.attempt == turn.attempt, turns.c.state.in_(records.ACTIVE_STATES))
-                .values(state="running", attempt=taken.attempt, crashes=taken.crashes, lease_until=lease_until)
-            )
-        return taken if found.rowcount == 1 else None
+            # What the attempt before it is storing in this very moment comes first, and is seen.
+            self._writer.hold(connection, [turn.session_id])
+            return taken if leases.claim(connection, turn, taken, lease_until) else None
 
     @patient
-    def renew(self, turn_ids: Sequence[str], lease_until: float) -> None:
+    def renew(self, turns: Sequence[records.Turn], lease_until: float) -> dict[str, bool]:
         """See `port.TurnStore.renew`."""
         with self._write() as connection:
-            connection.execute(turns.update().where(turns.c.id.in_(turn_ids)).values(lease_until=lease_until))
+            return leases.renew(connection, turns, lease_until)
+
+    @patient
+    def stop(self, turn_id: str) -> None:
+        """See `port.TurnStore.stop`."""
+        with self._write() as connection:
+            leases.stop(connection, turn_id)
 
     @patient
     def answer(self, permission_id: str, response: str) -> bool:
@@ -225,6 +213,9 @@ class SqlStore(Queries):
 
     def next_webhook(self, *, resting: Sequence[str] = ()) -> records.Webhook | None:
         """See `port.OutboxStore.next_webhook`."""
+        if self._folder is None:
+            with self._write() as connection:
+                return outbox.take_row(connection, tuple(resting))
         with self._read() as connection:
             return outbox.next_row(connection, tuple(resting))
 
@@ -249,9 +240,10 @@ class SqlStore(Queries):
 
     def close(self) -> None:
         """See `port.Store.close`."""
-        self._texts.close()
-        self._engine.dispose()
-        self._folder.release()
+        self._writer.close()
+        self.engine.dispose()
+        if self._folder is not None:
+            self._folder.release()
 
 
 def open_store(
@@ -273,9 +265,12 @@ def open_store(
     """
     if url is None:
         url = f"sqlite:///{data_dir / 'store.sqlite3'}"
-    engine = open_engine(url, durability=durability)
-    file = Path(make_url(url).database or "").resolve()
+    parsed = parse(url)
+    if parsed.get_backend_name() == postgresql.BACKEND:
+        return _open_shared(parsed, busy_patience_s)
+    file = Path(parsed.database or "").resolve()
     folder = file.parent
+    engine = open_sqlite(parsed, durability=durability)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FolderLock(folder, patience_s=patience_s)
@@ -288,13 +283,17 @@ def open_store(
         engine.dispose()
         lock.release()
         if isinstance(exc, SQLAlchemyError):
-            raise _unopened(folder, translated(exc), exc) from exc
+            raise unopened(folder, translated(exc), exc) from exc
         raise
     return SqlStore(engine, lock, busy_patience_s=busy_patience_s)
 
 
-def _unopened(folder: Path, failure: StoreError, exc: SQLAlchemyError) -> StoreError:
-    reason = f"The store in {folder} cannot be opened: {exc.__cause__ or type(exc).__name__}."
-    if isinstance(failure, StoreDamaged):
-        reason += " Restore it from a backup; or move it away, and the next start makes an empty one."
-    return type(failure)(reason)
+def _open_shared(parsed: URL, busy_patience_s: float) -> SqlStore:
+    """PostgreSQL: it may come up together with us, and is waited for."""
+    store = SqlStore(postgresql.open_engine(parsed), busy_patience_s=busy_patience_s)
+    try:
+        store.migrate()
+    except StoreError as exc:
+        store.close()
+        raise type(exc)(f"The store at {parsed.host or 'localhost'} (DATABASE_URL) cannot be opened: {exc}") from exc
+    return store

@@ -1,5 +1,6 @@
 """`opencode attach`: one shared screen of a server (API section 5), in a terminal."""
 
+import asyncio
 import time
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -150,9 +151,10 @@ class AttachApp(App[str]):
     async def _follow_session(self, session_id: str) -> None:
         path = f"/api/session/{quote(session_id, safe='')}"
         try:
-            state = await self._connection.call("GET", "/tui/state", query=self._query)
+            detail = await self._ask(path, {"limit": 50})
+            # Only now: what is asked for before is listed, and what is asked for after it comes as an event.
+            state = await self._ask("/tui/state", self._query)
             asked = state["permissions"] if state["session_id"] == session_id else []
-            detail = await self._connection.call("GET", path, query={"limit": 50})
             await self._view.open(detail, asked)
             await self._connection.follow(
                 f"{path}/message",
@@ -161,10 +163,23 @@ class AttachApp(App[str]):
                 self._view.take,
                 lambda link: self._on_link(link, "session"),
             )
-        except (Refused, Unreachable) as exc:
+        except (Refused, Unreachable) as exc:  # the stream too may be another's
             if self.session_id == session_id:
                 self.session_id = None
                 self._notice(f"The session cannot be shown: {exc}", is_error=True)
+
+    async def _ask(self, path: str, query: dict[str, Any]) -> dict[str, Any]:
+        """What there is no going on without: asked for again, as long as it is not finally refused."""
+        while True:
+            try:
+                return await self._connection.call("GET", path, query=query)
+            except Unreachable:  # the line at the bottom says so
+                await asyncio.sleep(_OFTEN)
+            except Refused as exc:
+                if not exc.is_temporary:
+                    raise
+                self._notice(exc.message, is_error=True)
+                await asyncio.sleep(exc.retry_after_s)
 
     # The keyboard
 

@@ -31,11 +31,17 @@ Handle = Callable[[str, dict[str, Any], str], Awaitable[None]]
 class Refused(OpenCodeError):
     """The server answered with an error; `message` is its own."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, retry_after_s: float = _RETRY_S) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same may be let in after `retry_after_s` seconds."""
+        return self.status in _TEMPORARY
 
 
 class Unreachable(OpenCodeError):
@@ -142,7 +148,7 @@ class Connection:
                     else:
                         await response.aread()
                         refusal = _refusal(self.url, response)
-                        if not isinstance(refusal, Refused) or refusal.status not in _TEMPORARY:
+                        if not isinstance(refusal, Refused) or not refusal.is_temporary:
                             raise refusal
             except (httpx2.TransportError, httpx2.StreamError, SseError, msgspec.MsgspecError, Unreachable):
                 pass
@@ -218,6 +224,8 @@ class _Stream:
 def _refusal(url: str, response: httpx2.Response) -> Refused | Unreachable:
     try:
         error = msgspec.json.decode(response.content, type=dict[str, Any])["error"]
-        return Refused(response.status_code, str(error["code"]), str(error["message"]))
+        after = response.headers.get("Retry-After", "")
+        retry_after_s = float(after) if after.isascii() and after.isdigit() else _RETRY_S
+        return Refused(response.status_code, str(error["code"]), str(error["message"]), retry_after_s=retry_after_s)
     except (msgspec.MsgspecError, KeyError, TypeError):
         return Unreachable(f"{url} answers with {response.status_code}, but not as an OpenCode server does.")

@@ -32,7 +32,9 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), _WAIT_S)
         if self._tls is not None:
-            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+            # Two steps, so that `cut` reaches it in between: a handshake can be drawn out.
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.sock.do_handshake()
 
     def cut(self) -> None:
         """End it from another thread."""
@@ -41,12 +43,20 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Poster:
-    """Posts to the URLs of the settings, signed."""
+    """Posts to the URLs of the settings, signed. `whole_s` bounds one POST, in seconds."""
 
-    def __init__(self, targets: Mapping[str, addresses.Target], allowed: addresses.Allowed, key: bytes) -> None:
+    def __init__(
+        self,
+        targets: Mapping[str, addresses.Target],
+        allowed: addresses.Allowed,
+        key: bytes,
+        *,
+        whole_s: float = _WHOLE_S,
+    ) -> None:
         self._targets = targets
         self._allowed = allowed
         self._key = key
+        self._whole_s = whole_s
         self._lock = threading.Lock()
         self._open: _Connection | None = None
 
@@ -77,7 +87,7 @@ class Poster:
         }
         tls = ssl.create_default_context() if target.scheme == "https" else None
         connection = _Connection(target, addresses.resolve(target, self._allowed), tls)
-        timer = threading.Timer(_WHOLE_S, connection.cut)
+        timer = threading.Timer(self._whole_s, connection.cut)
         timer.daemon = True
         with self._lock:
             self._open = connection

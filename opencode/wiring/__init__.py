@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from opencode.bus.memory import MemoryBus
 from opencode.confinement import find_directories
 from opencode.errors import StoreError
 from opencode.provider.models import ModelNames
@@ -20,6 +19,7 @@ from opencode.storage.port import SecretStore, Store
 from opencode.storage.sql import open_store
 from opencode.tool.port import Tools
 from opencode.wiring.models import find_models, warm
+from opencode.wiring.shared import Shared, find_shared
 from opencode.wiring.tools import find_tools
 from opencode.wiring.turns import session_service
 from opencode.wiring.webhooks import find_poster, open_outbox
@@ -43,6 +43,7 @@ class Services:
     secrets: SecretStore
     watch: Watch
     _store: Store
+    _shared: Shared
     _runner: Runner
     _checks: Mapping[str, Callable[[], None]]
     _providers: Mapping[str, Provider]
@@ -59,12 +60,14 @@ class Services:
         except StoreError:
             waiting = set()  # out of reach; what can be let go of still is
         self._runner.stop(timeout_s, waiting)
+        self.sessions.turns.hand_over()
         self.log.close_followers()
         self.log.close()
         if self._outbox is not None:
             self._outbox.close()
         for provider in self._providers.values():
             provider.close()
+        self._shared.close()
         self._store.close()
 
 
@@ -74,35 +77,35 @@ def build_services(
     *,
     providers: Mapping[str, Provider] | None = None,
     takes_up: bool = True,
+    slots: int | None = None,
 ) -> Services:
     """Open the store and put everything together. `providers` replaces those that the settings call for.
 
-    With `takes_up` off, turns that a server has left unfinished stay as they are: for a look at the store.
+    With `takes_up` off, turns that a server has left unfinished stay as they are: for a look at the store. `slots` are
+    a worker's: so many turns run in this process, whatever the settings say of where they run.
 
     Raises:
         SettingsError: a setting cannot be honoured.
         StoreError: the store is in use, or was written by a newer version.
     """
-    directories = find_directories(settings)
+    directories, poster = find_directories(settings), find_poster(settings)
     toolbox, sandbox = find_tools(settings, environ, directories)
     models, reason = find_models(settings, providers)
-    poster = find_poster(settings)
     store = open_store(settings.database_url, settings.data_dir, durability=settings.durability)
-    bus = MemoryBus()
-    event_log = EventLog(store, bus)
+    shared = find_shared(settings, runs_turns=slots is not None)
+    event_log = EventLog(store, shared.local, shared=shared.afar)
     outbox = open_outbox(settings, poster, store, event_log)
     warm(models)
-    watch = Watch()
-    parts: dict[str, Any] = {"models": models, "toolbox": toolbox, "directories": directories, "watch": watch}
-    sessions = session_service(settings, store=store, event_log=event_log, bus=bus, **parts)
-    if takes_up:
-        _take_up(sessions)
-    else:
+    parts: Any = {"models": models, "toolbox": toolbox, "directories": directories, "watch": (watch := Watch())}
+    sessions = session_service(settings, store=store, event_log=event_log, shared=shared, slots=slots, **parts)
+    if not takes_up:
         sessions.runner.on_tick = lambda: None
+    elif not settings.on_postgresql:  # there, the clock takes up those whose lease has ended: others may work on some
+        _take_up(sessions)
     return Services(
         settings=settings,
         sessions=sessions,
-        screens=Screens(sessions, bus, event_log.closing),
+        screens=Screens(sessions, shared.local, event_log.closing),
         models=models,
         model_reason=reason,
         sandbox=sandbox,
@@ -111,8 +114,9 @@ def build_services(
         secrets=store,
         watch=watch,
         _store=store,
+        _shared=shared,
         _runner=sessions.runner,
-        _checks={"store": store.check, "bus": bus.check, "turns": sessions.runner.check_open},
+        _checks={"store": store.check, "bus": shared.bus.check, "turns": sessions.runner.check_open},
         _providers=models.providers,
         _outbox=outbox,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from opencode import telemetry
-from opencode.bus.memory import MemoryBus
+from opencode.bus.port import Bus
 from opencode.cancel import Cancel
 from opencode.provider.models import ModelNames
 from opencode.records import Turn
@@ -22,6 +22,7 @@ from opencode.session.watch import Watch, WatchedProvider
 from opencode.settings import Settings
 from opencode.storage.port import Store
 from opencode.tool.toolbox import Toolbox
+from opencode.wiring.shared import Shared
 
 #: Messages of a session that a model is told; older ones are left out.
 _HISTORY_MESSAGES = 400
@@ -32,26 +33,31 @@ def session_service(
     *,
     store: Store,
     event_log: EventLog,
-    bus: MemoryBus,
+    shared: Shared,
+    slots: int | None,
     models: ModelNames,
     toolbox: Toolbox,
     directories: Directories,
     watch: Watch,
 ) -> SessionService:
     budget = _budget(settings, store)
-    work = _Work(settings, store, event_log, bus, models, toolbox, directories, budget, watch)
+    work = _Work(settings, store, event_log, shared.bus, models, toolbox, directories, budget, watch)
     runner = Runner(
         work,
         store,
         turn_timeout_s=settings.turn_timeout_s,
         lease_s=settings.lease_s,
         max_turns=settings.max_turns if settings.rate_limit else None,
+        everywhere=settings.on_postgresql,
+        slots=slots,
     )
-    turns = Turns(store, event_log, runner, max_attempts=settings.max_attempts)
+    tasks = shared.tasks
+    hand_on = None if tasks is None else lambda turn: tasks.put(turn.session_id, turn.id)
+    turns = Turns(store, event_log, runner, shared.bus, max_attempts=settings.max_attempts, hand_on=hand_on)
     return SessionService(
         store=store,
         log=event_log,
-        bus=bus,
+        bus=shared.bus,
         models=models,
         tools=toolbox,
         runner=runner,
@@ -69,7 +75,7 @@ class _Work:
     settings: Settings
     store: Store
     log: EventLog
-    bus: MemoryBus
+    bus: Bus
     models: ModelNames
     tools: Toolbox
     directories: Directories

@@ -4,11 +4,17 @@ The tests here are live ones: they run once, plain, with a server of their own. 
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from scripts.browser import BY_HAND, find_chromium
+from tests.browser.desk import Desk
+from tests.browser.long_talk import LONG, put_long_talk
+from tests.live.client import Client
+from tests.live.provider import OpenAIByPrompt
+from tests.live.server import ROOT, Server
 
 #: Far above what anything takes on a quiet machine: only what never comes meets it.
 PATIENCE_MS = 30_000
@@ -39,16 +45,77 @@ def browser():
             browser.close()
 
 
+@pytest.fixture(scope="package")
+def wire():
+    """The model of `server`: what it answers, each test says by its prompt."""
+    with OpenAIByPrompt(api_key="sk-browser") as wire:
+        yield wire
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory, wire):
+    """One for all tests of the page: the example to work on, a model behind HTTP, and a session of 10,000 messages."""
+    home = tmp_path_factory.mktemp("page")
+    shutil.copytree(ROOT / "examples" / "calculator", home / "work", ignore=shutil.ignore_patterns("__pycache__"))
+    put_long_talk(home / "data", home / "work")
+    server = Server.serve(
+        home,
+        OPENCODE_MODEL="openai/wire-model",
+        OPENCODE_RATE_LIMIT="off",
+        OPENAI_API_KEY="sk-browser",
+        OPENAI_BASE_URL=wire.base_url,
+    )
+    with server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    return Client(server)
+
+
+@pytest.fixture
+def desk(page, server):
+    """Somebody in front of the page."""
+    return Desk(page, f"http://localhost:{server.port}")
+
+
+@pytest.fixture
+def new_page(browser):
+    """Further pages, each in a profile of its own, made with what `browser.new_context` takes."""
+    contexts = []
+
+    def make(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        return _page_in(context)
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def long_talk():
+    """The id of the session with 10,000 messages."""
+    return LONG
+
+
 @pytest.fixture
 def page(browser):
     """A page in a profile of its own. What it logs and where it fails stands in `page.said`."""
     context = browser.new_context()
+    page = _page_in(context)
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+def _page_in(context):
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.said = []
     page.on("console", lambda message: page.said.append(message.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))
-    try:
-        yield page
-    finally:
-        context.close()
+    return page

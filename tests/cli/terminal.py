@@ -15,8 +15,14 @@ from fcntl import ioctl
 from tests.live.server import until
 
 _LIMIT_S = 60.0
-#: The terminal becomes the session's by the first open of it.
-_ITS_OWN = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execvp(sys.argv[1], sys.argv[1:])"
+#: The terminal becomes the session's by the first open of it; and Ctrl-C works in it, even where the tests themselves
+#: were started in the background, with it ignored.
+_ITS_OWN = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Terminal:

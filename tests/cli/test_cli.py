@@ -148,6 +148,11 @@ def test_several_workers_are_refused_with_the_reason(opencode):
         ((), {"PORT": "http"}, r"PORT must be a whole number up to 65535.*not 'http'\. Its default is 3000"),
         ((), {"OPENCODE_PERMISSION": "bash=perhaps"}, r"OPENCODE_PERMISSION must be tool=allow\|ask\|deny pairs"),
         ((), {"OPENCODE_AUTH_TOKENS": "a:b:c:secret"}, r"OPENCODE_AUTH_TOKENS, entry 1: must be token, name:token or"),
+        (
+            ("--cors", "*"),
+            {"OPENCODE_CORS_CREDENTIALS": "on"},
+            r"^Error: OPENCODE_CORS_ORIGINS=\* .*credentials off\.$",
+        ),
         (("--port", "70000"), {}, r"70000 is not in the range 0<=x<=65535"),
     ],
 )

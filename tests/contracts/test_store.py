@@ -3,12 +3,23 @@
 import shutil
 import sqlite3
 import threading
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from opencode.changes import AskPermission, FoldMessage, PutFileChanges, PutParts, SetTurnState, UpdateSession
-from opencode.errors import OpenCodeError, SessionBusy, SessionNotFound, StaleAttempt, StoreError
-from opencode.records import Spending, Usage
+from opencode.changes import (
+    AskPermission,
+    FoldMessage,
+    PutFileChanges,
+    PutParts,
+    PutWebhooks,
+    SetTurnState,
+    UpdateSession,
+)
+from opencode.errors import KeyTaken, OpenCodeError, SessionBusy, SessionNotFound, StaleAttempt, StoreError
+from opencode.records import RememberedKey, Spending, Usage
 from opencode.storage.port import Append, Committed
 from opencode.storage.sql import open_store
 from tests.contracts.stored import (
@@ -27,9 +38,12 @@ from tests.contracts.stored import (
 )
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.live)])
 def place(request, tmp_path, empty_store):
     """Where a store is: opened as often as a test likes, one at a time."""
+    if request.param == "postgresql":
+        server, url = request.getfixturevalue("postgres"), request.getfixturevalue("postgres_url")
+        return OnPostgres(server, url)
     shutil.copytree(empty_store, tmp_path / "data")
     return Place(tmp_path / "data")
 
@@ -56,6 +70,46 @@ class Place:
             return [connection.execute(statement).fetchall() for statement in statements]
         finally:
             connection.close()
+
+    def refuse_events_of(self, session_id):
+        self.execute(
+            f"CREATE TRIGGER broken BEFORE INSERT ON events WHEN NEW.session_id = '{session_id}'"
+            " BEGIN SELECT RAISE(ABORT, 'disk trouble'); END"
+        )
+
+    def refuse_no_more(self):
+        self.execute("DROP TRIGGER broken")
+
+    def tables(self):
+        ((*names,),) = self.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        return [name for (name,) in names]
+
+
+class OnPostgres(Place):
+    def __init__(self, server, url):
+        super().__init__(Path("/unused"))
+        self.server, self.url = server, url
+
+    def open(self, **more):
+        self.store = open_store(self.url, self.folder, **more)
+        return self.store
+
+    def execute(self, *statements):
+        return self.server.execute(*statements, database=self.url.rpartition("/")[2])
+
+    def refuse_events_of(self, session_id):
+        self.execute(
+            "CREATE FUNCTION broken() RETURNS trigger AS $$ BEGIN RAISE 'disk trouble'; END $$ LANGUAGE plpgsql",
+            f"CREATE TRIGGER broken BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.session_id = '{session_id}')"
+            " EXECUTE FUNCTION broken()",
+        )
+
+    def refuse_no_more(self):
+        self.execute("DROP FUNCTION broken CASCADE")
+
+    def tables(self):
+        ((*names,),) = self.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return [name for (name,) in names]
 
 
 @pytest.fixture
@@ -231,16 +285,13 @@ def test_a_body_that_breaks_takes_the_whole_group_with_it_and_frees_its_numbers(
 def test_a_database_that_fails_half_way_stores_nothing_of_the_group_and_works_again_afterwards(place, store):
     session, other = stored_session(store), stored_session(store)
     commit_one(store, texts(session.id, "a"))
-    place.execute(
-        f"CREATE TRIGGER broken BEFORE INSERT ON events WHEN NEW.session_id = '{other.id}'"
-        " BEGIN SELECT RAISE(ABORT, 'disk trouble'); END"
-    )
+    place.refuse_events_of(other.id)
 
     with pytest.raises(StoreError, match="the store failed"):
         store.commit([texts(session.id, "lost"), texts(other.id, "lost"), texts(session.id, "lost")])
 
     assert contents(read_all(store, session.id)) == ["a"]
-    place.execute("DROP TRIGGER broken")
+    place.refuse_no_more()
     store.commit([texts(session.id, "b"), texts(other.id, "c")])
     assert numbers(read_all(store, session.id)) == [1, 2]
     assert numbers(read_all(store, other.id)) == [1]
@@ -449,8 +500,55 @@ def test_deleting_a_session_removes_all_that_belongs_to_it_and_nothing_else(plac
 
 
 def table_sizes(place) -> dict[str, int]:
-    ((*names,),) = place.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
-    return {name: place.execute(f"SELECT count(*) FROM {name}")[0][0][0] for (name,) in names}
+    return {name: place.execute(f"SELECT count(*) FROM {name}")[0][0][0] for name in place.tables()}
+
+
+def test_a_session_is_stored_with_its_key_once(store):
+    session, again = a_session(), a_session()
+    key = RememberedKey(owner=OWNER, scope="POST /api/session", key="k", body_hash="h", session_id=session.id)
+
+    store.create(session, key)
+    with pytest.raises(KeyTaken):
+        store.create(again, replace(key, session_id=again.id))
+
+    assert store.remembered(OWNER, "POST /api/session", "k") == key
+    assert store.get(OWNER, session.id) == session
+    with pytest.raises(SessionNotFound):
+        store.get(OWNER, again.id)
+
+
+def test_a_lease_is_renewed_by_the_current_attempt_only_and_tells_who_is_to_stop(store):
+    session, other = stored_session(store), stored_session(store)
+    turns = [started_turn(lambda append: commit_one(store, append), own) for own in (session, other)]
+    assert {turn.id for turn in store.claimable(100.0)} == {turn.id for turn in turns}
+
+    store.stop(turns[1].id)
+    assert store.renew(turns, 200.0) == {turns[0].id: False, turns[1].id: True}
+    assert store.claimable(100.0) == []
+    taken = store.claim(turns[0], crashed=True, lease_until=50.0)
+    assert store.renew(turns, 300.0) == {turns[1].id: True}
+    assert [turn.id for turn in store.claimable(100.0)] == [taken.id]
+    assert (store.turn(session.id, taken.id).lease_until, store.turn(other.id, turns[1].id).stop) == (50.0, True)
+    assert store.working(OWNER) == 2
+    assert store.working("eve") == 0
+
+
+def test_a_session_stands_until_it_is_deleted(store):
+    session = stored_session(store)
+    assert store.stands(session.id)
+
+    store.delete(session.id)
+
+    assert not store.stands(session.id)
+
+
+def test_nul_in_what_people_write_is_no_trouble_and_the_log_keeps_it(store):
+    session = stored_session(store, title="a\0b")
+    turn = started_turn(lambda append: commit_one(store, append), session, content="x\0y")
+
+    assert contents(read_all(store, session.id)) == ["x\0y"]
+    assert store.turn(session.id, turn.id).content in {"x\0y", "x\N{SYMBOL FOR NULL}y"}
+    assert store.get(OWNER, session.id).title in {"a\0b", "a\N{SYMBOL FOR NULL}b"}
 
 
 def test_deleting_what_is_not_there_is_no_fault(store):
@@ -691,3 +789,25 @@ def test_of_many_who_set_one_mark_exactly_one_is_the_first(store):
         thread.join(10)
 
     assert sorted(first) == [False] * 5 + [True]
+
+
+# Webhooks
+
+
+def test_a_webhook_that_is_due_is_given_to_one_of_those_who_share_the_store(place, store):
+    session = stored_session(store)
+    turn = started_turn(lambda append: commit_one(store, append), session)
+    ending = end(turn)
+    ending.changes = (*ending.changes, PutWebhooks(session.id, ("http://a/", "http://b/"), "turn_done", "done"))
+    commit_one(store, ending)
+
+    first = store.next_webhook()
+    second = store.next_webhook(resting=[first.url])
+    assert {first.url, second.url} == {"http://a/", "http://b/"}
+    if isinstance(place, OnPostgres):
+        later = store.next_webhook()
+        assert later.due_at > time.time()  # both are taken, for now
+
+    store.remove_webhook(first.id)
+    store.remove_webhook(second.id)
+    assert store.next_webhook() is None

@@ -148,7 +148,7 @@ def test_the_folder_is_private_and_the_file_in_write_ahead_mode(tmp_path, durabi
     folder = tmp_path / "a" / "b"
     store = open_store(None, folder, durability=durability)
 
-    with store._writer.connect() as connection:
+    with store.engine.connect() as connection:
         pragmas = [
             connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")

@@ -128,7 +128,7 @@ class Server:
     def procfile(cls, home, **options):
         """The Procfile, as a platform that sets `PORT` starts it."""
         port = free_port()
-        command = [sys.executable, "-m", "honcho", "--env", os.devnull, "start"]
+        command = [sys.executable, "-m", "honcho", "--env", os.devnull, "start", "web"]
         return cls(home, command, port=port, PORT=port, OPENCODE_DIRECTORY=home / "work", **options)
 
     # Its life.

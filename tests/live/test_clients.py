@@ -101,6 +101,24 @@ def test_the_python_client(run, server, answer):
     assert err == ""
 
 
+def test_the_websocket_client_that_is_planned_there(run, server, tmp_path):
+    page = (ROOT / "docs" / "spec" / "server.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"^// Future API\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert "localhost:3000" in code
+    script = tmp_path / "client.mjs"
+    # It would stay open for good.
+    closing = "ws.addEventListener('message', () => ws.close());"
+    script.write_text(f"{code.replace('localhost:3000', f'localhost:{server.port}')}\n{closing}\n", encoding="utf-8")
+
+    out, err = finish(run([NODE, "--no-warnings", script]))
+
+    assert "type: 'session_created'" in out
+    assert "model: 'claude-3-sonnet'" in out
+    session = re.search(r"session_id: '(ses_\w+)'", out)[1]
+    assert Client(server).get(session)["id"] == session
+    assert err == ""
+
+
 @pytest.fixture
 def with_tools(tmp_path):
     """PATH for the shell example. Without jq a stand-in does; without curl there is no example to run."""

@@ -160,7 +160,7 @@ def test_what_is_not_understood_in_whole_is_not_begun(text):
 @pytest.mark.parametrize("head", ["", "replace ", "run ", "write a.txt with ", "write ", "search ", "read ", "find "])
 def test_hostile_repetition_is_read_in_no_time(head, unit):
     text = (head + unit * MAX_CHARS)[: MAX_CHARS - 1] + "!"
-    started = time.perf_counter()
+    started = time.thread_time()  # whatever else the machine is doing
     understand(text)
     understand(text[:-1] + "\0")
-    assert time.perf_counter() - started < 3
+    assert time.thread_time() - started < 3

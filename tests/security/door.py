@@ -22,9 +22,10 @@ LEAST: dict[str, dict[str, Any]] = {
     "TuiInput": {"type": "text", "text": "typed"},
     "MakeTicket": {"path": "/tui/events"},
     "SignIn": {"token": "wrong"},
+    "Render": {"texts": ["*words*"]},
 }
 #: What stands in a path besides the session; a new kind fails the matrix until it is thought about here.
-MISSING = {"turn_id": "trn_missing", "permission_id": "per_missing"}
+OTHERS = {"turn_id": "trn_missing", "permission_id": "per_missing", "name": "index.html"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Way:
         return self.rule.startswith("/health")
 
     def path(self, session_id: str) -> str:
-        values = {"session_id": session_id, **MISSING}
+        values = {"session_id": session_id, **OTHERS}
         return re.sub(r"<(?:\w+:)?(\w+)>", lambda found: values[found[1]], self.rule)
 
     def ask(self, client: FlaskClient, session_id: str, **headers: str) -> TestResponse:

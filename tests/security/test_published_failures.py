@@ -144,7 +144,7 @@ def test_cve_2024_28179_an_upgrade_is_asked_all_that_a_request_is(make_app):
 
 
 @pytest.mark.parametrize("mode", ["no-cors", "navigate", "nested-navigate", "same-origin", "", None])
-@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site", "cross-site,none", "of-a-time-to-come"])
 def test_cve_2026_40864_no_mode_makes_another_sites_request_fine(local_app, local, site, mode):
     headers = {"Host": "localhost:3000", "Sec-Fetch-Site": site}
     headers |= {} if mode is None else {"Sec-Fetch-Mode": mode}

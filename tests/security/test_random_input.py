@@ -111,13 +111,14 @@ def send(app, path: str, **options):
     return app.test_client(use_cookies=False).open("/", environ_overrides=environ, **options)
 
 
+KINDS = {"application/json", "text/event-stream", "text/html", "text/plain", "text/javascript", "text/css"}
+
+
 def check(response, method: str) -> None:
     status = response.status_code
     assert status < 500, (status, response.text[:500])
     if status < 400:
-        assert (
-            response.mimetype in {"application/json", "text/event-stream", "text/html", "text/plain"} or status == 204
-        )
+        assert response.mimetype in KINDS or status == 204
     elif method != "HEAD":
         refused(response, status, response.json["error"]["code"])
     assert "Traceback" not in (response.text if response.mimetype == "application/json" else "")

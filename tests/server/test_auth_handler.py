@@ -3,10 +3,14 @@
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 
 import pytest
 
-from opencode.errors import SettingsError
+from opencode.errors import Forbidden, SettingsError
+from opencode.server.authentication import Authenticator
+from opencode.server.credentials import Credentials
+from opencode.settings import Settings
 from tests.server.talk import create, refused
 
 
@@ -160,6 +164,18 @@ def test_a_second_owner_is_refused_unless_they_are_said_to_trust_one_another(mak
     refused(client.get("/api/sessions", headers=bearer("bert")), 403, "FORBIDDEN", "OPENCODE_SHARED_SHELL=on")
     assert client.get("/api/sessions", headers=bearer("anna")).status_code == 200
     assert "OPENCODE_SHARED_SHELL=on" in caplog.text
+
+
+def test_a_second_owner_comes_in_where_commands_are_confined(app):
+    services = app.extensions["opencode"]
+    for sandbox, least in (("off", 1), ("auto", 1), ("require", 2)):
+        settings = Settings(auth=True, sandbox=sandbox)
+        door = Authenticator(settings, Credentials(services), handler=lambda token: token)
+        found = set()
+        for name in ("anna", "bert"):
+            with suppress(Forbidden):
+                found.add(door.by_token(name).owner)
+        assert len(found) == least, sandbox
 
 
 def test_many_async_checks_run_side_by_side(make_app):

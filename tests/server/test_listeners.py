@@ -80,14 +80,16 @@ def test_errors_of_turns_and_of_the_server_are_heard(tmp_path):
     with own:
         client = Client(own)
         client.turn(client.session(), "hi")
+        own.app.view_functions["api.list_models"] = lambda: 1 / 0
+        assert client.call("GET", "/api/models").status == 500
         own.services.log.close()
         session = client.session()
         answer = client.call("POST", f"/api/session/{session}/message", {"content": "x"})
         assert answer.status == 503
         own.stop()
 
-    assert [event.code for event in events] == ["PROVIDER_AUTH", "INTERNAL_ERROR"]
-    assert events[1].status == 503
+    assert [event.code for event in events] == ["PROVIDER_AUTH", "INTERNAL_ERROR", "UNAVAILABLE"]
+    assert [event.status for event in events[1:]] == [500, 503]
 
 
 def test_a_failing_listener_is_logged_and_breaks_nothing(tmp_path, caplog):

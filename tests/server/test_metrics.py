@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from opencode.errors import ProviderError
+from opencode.errors import ProviderError, SettingsError
 from opencode.provider.port import Text, Usage
 from opencode.provider.scripted import Fail
 from opencode.server import gunicorn_conf
-from opencode.server.metrics import CONTENT_TYPE
+from opencode.server.metrics import CONTENT_TYPE, Metrics
 from tests.live.server import ROOT, until
 from tests.server.talk import create, follow, refused, turn
 
@@ -136,6 +136,18 @@ def test_several_workers_show_their_sum_and_one_that_ended_leaves_no_open_stream
         assert found["opencode_open_streams",] == 1
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
         gunicorn_conf.child_exit(None, SimpleNamespace(pid=int(done.stdout.rpartition("# pid")[2])))
+
+
+def test_the_folder_of_several_workers_is_made_and_one_that_cannot_be_is_named(tmp_path):
+    environ = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "not" / "yet")}
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SettingsError, match=r"PROMETHEUS_MULTIPROC_DIR: .*file is no folder.*unset it"):
+        Metrics({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "file")})
 
 
 @pytest.mark.parametrize("pieces", [10, 1000])

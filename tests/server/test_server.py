@@ -157,7 +157,7 @@ def test_a_connection_that_says_nothing_does_not_hold_up_the_stop(tmp_path):
 
 
 def _refuses(port):
-    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+    with suppress(ConnectionRefusedError, ConnectionResetError), socket.create_connection(("127.0.0.1", port), timeout=5):
         return False
     return True
 
@@ -305,6 +305,7 @@ def test_keys_in_camel_case_mean_the_same():
         ({"host": "0.0.0.0", "auth": False}, r"auth=False with host='0\.0\.0\.0'.*Leave out auth=False"),
         ({"auth": {"tokens": ["a:x", "b:y"]}}, r"several owners"),
         ({"auth": {"tokens": [""]}}, r"entry 1"),
+        ({"cors": {"origin": "*", "credentials": True}}, r"would lend every page"),
         ({"token": "s3cret"}, r"Server\(token=…\) is not an option.*auth=\{'tokens': "),
     ],
 )

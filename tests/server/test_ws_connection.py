@@ -188,10 +188,10 @@ def test_a_cut_wakes_who_reads_and_who_writes(pair):
 
 def test_a_server_that_stops_reading_first_still_says_that_it_stops(app):
     services, limits = app.extensions["opencode"], app.extensions["opencode-limits"]
+    party = Party(Caller("local", frozenset({"read"})), ["address:x"], "a-request", lambda _sign_in: False)
+    places = Places(lambda: limits.open_stream("local"))
     ours, theirs = socket.socketpair()
     theirs.settimeout(60)
-    party = Party(Caller("local", frozenset({"read"})), ("address:x",), "a-request")
-    places = Places(lambda: limits.open_stream("local"))
     talk = Talk(Connection(ours, max_bytes=1000), party, services.sessions, limits, places)
     thread = threading.Thread(target=talk.run, args=(b"",))
     thread.start()

@@ -85,7 +85,22 @@ class Sqlite:
         shutil.rmtree(self.folder)
 
 
-STORES = [Sqlite]
+class OnPostgres:
+    """A database of its own on a running server."""
+
+    def __init__(self, server):
+        self.server = server
+        self.name = server.database("template_store")
+
+    def open(self):
+        return open_store(self.server.url(self.name), Path("/unused"))
+
+    def crash(self):
+        """Every connection breaks, whatever it is doing: a commit may have taken place, but nobody was told."""
+        self.server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'")
+
+    def remove(self):
+        self.server.drop(self.name)
 
 
 class LogMachine(RuleBasedStateMachine):
@@ -348,6 +363,12 @@ SETTINGS = settings(
 )
 
 
-@pytest.mark.parametrize("kind", STORES)
-def test_whatever_happens_the_log_is_what_was_written(kind, empty_store):
-    run_state_machine_as_test(lambda: LogMachine(kind(empty_store)), settings=SETTINGS)
+def test_whatever_happens_the_log_is_what_was_written(empty_store):
+    run_state_machine_as_test(lambda: LogMachine(Sqlite(empty_store)), settings=SETTINGS)
+
+
+@pytest.mark.live
+def test_whatever_happens_the_log_on_postgresql_is_what_was_written(postgres):
+    run_state_machine_as_test(
+        lambda: LogMachine(OnPostgres(postgres)), settings=settings(SETTINGS, max_examples=4, stateful_step_count=25)
+    )

@@ -11,11 +11,11 @@ from opencode.cancel import Cancel
 from opencode.errors import IdempotencyConflict, Unavailable
 from opencode.provider.port import Finish, Text, ToolCall
 from opencode.provider.scripted import Wait
+from opencode.session.keys import Key
 from opencode.session.pen import Draft, Pen
 from opencode.session.permission import Gate, topic
 from opencode.session.runner import Runner
 from opencode.session.turn import HANDED_BACK, OUT_OF_TIME
-from opencode.session.turns import Key
 from tests.contracts.stored import a_session, a_turn, started_turn, stored_session
 from tests.damage import locked
 from tests.session.story import DEADLINE_S, OWNER, each, eventually, names

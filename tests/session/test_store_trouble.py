@@ -49,7 +49,7 @@ def writers(store):
         "create": lambda: store.create(a_session()),
         "delete": lambda: store.delete(gone.id),
         "claim": lambda: store.claim(lapsed, crashed=True, lease_until=0.0),
-        "renew": lambda: store.renew([turn.id], 0.0),
+        "renew": lambda: store.renew([turn], 0.0),
         "answer": lambda: store.answer("per_1", "once"),
     }
 

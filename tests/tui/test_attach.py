@@ -235,6 +235,38 @@ def test_what_is_refused_is_said(terminals, client):
     terminals.play(story)
 
 
+def test_limits_let_people_type(tmp_path):
+    with Server.serve(tmp_path, OPENCODE_RATE_LIMIT_MAX_REQUESTS="20") as server:
+
+        async def story(terminal):
+            for word in ("the", "quick", "brown", "fox", "jumps", "over"):
+                await terminal.type(f"{word} ")
+                await terminal.shows(word)
+            await terminal.pilot.press("ctrl+u")
+            await terminal.say("run echo ty''ped")
+            await terminal.until(lambda: terminal.app.figures.tokens_out > 0, "the turn to end")
+            await terminal.shows("✓ bash")
+            assert terminal.app.last_notice == ""
+
+        Terminals(server, "default").play(story)
+
+
+def test_where_requests_are_used_up_a_session_is_shown_as_soon_as_there_are_again(tmp_path):
+    with Server.serve(tmp_path, OPENCODE_RATE_LIMIT_WINDOW_MS="5000") as server:
+        client = Client(server)
+        session_id = client.session()
+        client.turn(session_id, "a word to look for")
+
+        async def story(terminal):
+            while client.call("GET", "/api/models").status == 200:
+                pass
+            terminal.app._keyboard.command("session.select", session_id=session_id)
+            await terminal.is_told("OPENCODE_RATE_LIMIT_MAX_REQUESTS")
+            await terminal.shows("a word to look for")
+
+        Terminals(server, "default").play(story)
+
+
 def test_a_deleted_session_leaves_the_screen(terminals, client):
     session_id = selected(client, terminals)
     client.turn(session_id, "a word to look for")

@@ -260,6 +260,38 @@ def test_over_tls_it_goes_to_whom_the_certificate_names_and_to_nobody_else(tmp_p
         assert len(receiver.requests) == 1
 
 
+def test_a_handshake_that_is_drawn_out_is_cut_off():
+    left = []
+
+    def draw_out(listener):
+        client, _ = listener.accept()
+        with client:
+            client.settimeout(0.1)
+            client.sendall(b"\x16\x03\x03\x40\x00\x02")  # a record of 16 KiB, of which one byte after the other comes
+            for _ in range(80):
+                try:
+                    while client.recv(4096):
+                        pass
+                except TimeoutError:
+                    client.sendall(b"\0")
+                    continue
+                except ConnectionError:
+                    pass
+                left.append(True)
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=draw_out, args=(listener,))
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        own = Poster({url: target(url, LOOPBACK)}, LOOPBACK, key_of(SECRET), whole_s=0.5)
+        with pytest.raises(WebhookFailed, match=r"127\.0\.0\.1"):
+            own(a_webhook(url))
+        thread.join(60)
+
+    assert left
+
+
 def test_a_url_that_left_the_settings_is_final():
     with pytest.raises(WebhookFailed) as failed:
         Poster({}, LOOPBACK, key_of(SECRET))(a_webhook("https://gone.example/"))

@@ -12,7 +12,8 @@ def _session_id() -> sa.Column[str]:
 
 
 def _counted(*names: str) -> list[sa.Column[int]]:
-    return [sa.Column(name, sa.Integer, nullable=False, server_default="0") for name in names]
+    count = sa.Integer().with_variant(sa.BigInteger, "postgresql")
+    return [sa.Column(name, count, nullable=False, server_default="0") for name in names]
 
 
 def upgrade() -> None:

@@ -1,0 +1,98 @@
+"""Keeps tails in step with what other processes store: one read of the store for each ring, whoever follows here."""
+
+import logging
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from opencode.bus.port import SharedBus, Subscription
+from opencode.errors import StoreError
+from opencode.session.tail import TAIL_BYTES, Tail
+from opencode.storage.port import EventStore
+
+log = logging.getLogger(__name__)
+
+#: After a failure of the store, and between looks for ears that nobody needs any more.
+_PAUSE_S = 1.0
+
+
+class Afar:
+    """Extends the tails of one process from the store, as soon as another process rings."""
+
+    def __init__(
+        self, store: EventStore, bus: SharedBus, tails: Mapping[str, Tail], tell: Callable[[str], None]
+    ) -> None:
+        """`tails` are the living ones by session; `tell` wakes the followers of one."""
+        self._store = store
+        self._bus = bus
+        self._tails = tails
+        self._tell = tell
+        self._rung: dict[str, None] = {}
+        self._work = threading.Condition()
+        self._closed = False
+        #: Filled when a tail dies, in whatever place that is: no lock may be taken there.
+        self._left: deque[Subscription] = deque()
+        self._thread = threading.Thread(target=self._run, name="log-afar", daemon=True)
+        self._thread.start()
+
+    def watch(self, session_id: str, tail: Tail) -> None:
+        """Hear of what others store, as long as the tail lives."""
+        ear = self._bus.subscribe(topic(session_id), lambda: self._on_ring(session_id))
+        weakref.finalize(tail, self._left.append, ear).atexit = False
+
+    def ring(self, session_id: str) -> None:
+        """Tell the other processes that something was stored."""
+        self._bus.ring_elsewhere(topic(session_id))
+
+    def _on_ring(self, session_id: str) -> None:
+        with self._work:
+            self._rung[session_id] = None
+            self._work.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._work:
+                if not self._rung and not self._closed:
+                    self._work.wait(_PAUSE_S)
+                if self._closed:
+                    return
+                rung, self._rung = self._rung, {}
+            while self._left:
+                self._left.popleft().close()
+            for session_id in rung:
+                tail = self._tails.get(session_id)
+                if tail is not None:
+                    self._look(session_id, tail)
+
+    def _look(self, session_id: str, tail: Tail) -> None:
+        try:
+            self.catch_up(session_id, tail)
+        except StoreError as exc:
+            log.warning("log: what others stored cannot be read, trying again: %s", exc)
+            threading.Event().wait(_PAUSE_S)
+            self._on_ring(session_id)
+        except Exception:  # the thread must outlive any failure: all streams from elsewhere depend on it
+            log.exception("log: session %s cannot be caught up with", session_id)
+
+    def catch_up(self, session_id: str, tail: Tail) -> None:
+        """Bring the tail to the end of the log, and wake its followers where there is something new."""
+        before = tail.last_seq
+        while found := self._store.read(session_id, after := tail.last_seq, TAIL_BYTES):
+            tail.extend(after + 1, found)
+        if tail.last_seq == before and not tail.deleted and not self._store.stands(session_id):
+            tail.deleted = True
+            before = -1
+        if tail.last_seq != before:
+            self._tell(session_id)
+
+    def close(self) -> None:
+        with self._work:
+            self._closed = True
+            self._work.notify()
+        self._thread.join(_PAUSE_S)
+
+
+def topic(session_id: str) -> str:
+    """Where it rings when something was stored in a session."""
+    return f"log:{session_id}"

@@ -1,0 +1,57 @@
+"""How the store reads."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from opencode.errors import StoreDamaged, StoreError
+from opencode.storage import postgresql
+from opencode.storage.failures import translated
+from opencode.storage.known import KnownSessions
+
+log = logging.getLogger(__name__)
+
+#: Sessions kept in memory, about a kilobyte each.
+_KNOWN_SESSIONS = 1_000
+
+
+class Reader:
+    """Connections to read by, and failures as ours."""
+
+    busy_patience_s: float
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        shared = engine.dialect.name == postgresql.BACKEND
+        #: One statement needs no transaction around it; several are to see the same.
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT") if shared else engine
+        self._several = engine.execution_options(isolation_level="REPEATABLE READ") if shared else engine
+        # With a server for a database, others change it too.
+        self._known = KnownSessions(0 if shared else _KNOWN_SESSIONS)
+        #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
+        self._damage: StoreDamaged | None = None
+
+    def _failure(self, exc: SQLAlchemyError) -> StoreError:
+        failure = translated(exc)
+        if isinstance(failure, StoreDamaged):
+            place = self.engine.url.database
+            failure = StoreDamaged(f"{failure}. Stop the server and restore {place} from a backup.")
+            if self._damage is None:
+                self._damage = failure
+                log.critical("%s", failure)
+        return failure
+
+    @contextmanager
+    def _read(self, *, several: bool = False) -> Iterator[Connection]:
+        with self._translated(), (self._several if several else self._single).connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as exc:
+            raise self._failure(exc) from exc
