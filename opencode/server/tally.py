@@ -15,7 +15,7 @@ class Tally:
     events: int = 0
 
     def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass the chunks on in short pieces, counted. Raw line breaks stand in no data: the mark is that of an event."""
+        """Pass the chunks on in short pieces, counted. Raw line breaks stand in no data: the mark is an event's."""
         for chunk in chunks:
             self.length += len(chunk)
             self.events += chunk.count(b"\nevent: ")
