@@ -157,7 +157,10 @@ def test_a_connection_that_says_nothing_does_not_hold_up_the_stop(tmp_path):
 
 
 def _refuses(port):
-    with suppress(ConnectionRefusedError, ConnectionResetError), socket.create_connection(("127.0.0.1", port), timeout=5):
+    with (
+        suppress(ConnectionRefusedError, ConnectionResetError),
+        socket.create_connection(("127.0.0.1", port), timeout=5),
+    ):
         return False
     return True
 
