@@ -98,7 +98,7 @@ def routes(app: Flask) -> Iterator[tuple[str, str, Any]]:
 
 def path(rule: str, session_id: str = "ses_missing") -> str:
     """A path that the rule takes, with the given session in it."""
-    there = rule.replace("/docs/<name>", "/docs/docs.js")
+    there = rule.replace("<name>", "index.html")
     return re.sub(r"<[^>]*>", "missing", re.sub(r"<(\w+:)?session_id>", session_id, there))
 
 
