@@ -204,7 +204,7 @@ def test_two_servers_with_one_secret_key_know_each_others_tickets(make_app, cloc
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "api/sessions", "/api/nope", "/api/ticket", "https://evil.example/api/sessions", "//api/sessions",
+    ["", "/nothing", "api/sessions", "/api/nope", "/api/ticket", "https://evil.example/api/sessions", "//api/sessions",
      "/api/sessions?limit=1", "/api/sessions#x", "/api/session/a/b/c", "/api/session/x/abort", "\x00", "/api/\r\nsessions"],
 )  # fmt: skip
 def test_a_ticket_for_what_is_no_get_of_ours_is_refused(client, path):
