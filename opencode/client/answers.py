@@ -95,7 +95,10 @@ class AskedPermission(_Answer, frozen=True, kw_only=True):
 
 
 class SessionDetail(_Answer, frozen=True, kw_only=True):
-    """A session with its newest messages, oldest first; `seq` is the last event that they contain."""
+    """A session with its newest messages, oldest first; `seq` is the last event that they contain.
+
+    `permissions` are the requests that its running turn waits for, with the fields of `permission_request`.
+    """
 
     id: str
     created_at: str

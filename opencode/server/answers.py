@@ -17,9 +17,8 @@ from opencode.wiring import Services
 BEAT_S = 15.0
 _BEAT = b": beat\n\n"
 _RETRY_MS = 2000
-#: A reader that takes not one piece of this many bytes in this many seconds is cut.
+#: A reader that takes not one piece of what is sent in this many seconds is cut.
 _STALL_S = 60.0
-_PIECE = 16 * 1024
 #: Reconnects after a stop are spread over this time, so that they do not all come at once.
 _SPREAD_MS = 3000
 
@@ -41,7 +40,7 @@ def event_stream(chunks: Iterable[bytes], on_close: Callable[[], None]) -> Respo
     """An event stream; `on_close` runs when it ends or its reader leaves, whether or not a byte was sent."""
     _limit_stalls()
     tally = g.setdefault("tally", Tally())
-    response = Response(tally.count(_pieces(chunks)), content_type="text/event-stream; charset=utf-8")
+    response = Response(tally.count(chunks), content_type="text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     # Nobody may gather the whole of it, as middleware could by asking for the data.
@@ -56,13 +55,6 @@ def _limit_stalls() -> None:
     # The worker's own connections do so by themselves, and better; a TLS socket and Werkzeug's are as they come.
     if connection is not None and not isinstance(connection, Sending):
         connection.settimeout(_STALL_S)
-
-
-def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Short writes: the time limit is on each, so that a slow reader is told from one that has stopped."""
-    for chunk in chunks:
-        for start in range(0, len(chunk), _PIECE):
-            yield chunk[start : start + _PIECE]
 
 
 def session_stream(following: Following, session_id: str) -> Iterator[bytes]:

@@ -217,6 +217,8 @@ class Pump:
             if follower is None:
                 self._hub.loop.run_callback(self._look_at, followers)
                 return
+            if not follower.waits:  # it has left meanwhile
+                continue
             tail, left = follower.group.tail, whole - math.ceil((now - follower.written_at) / _TICK_S)
             if self._has_ended(tail) or tail.last_seq > follower.place.seq:
                 self._look_again(follower.group)
@@ -234,6 +236,8 @@ class Pump:
     def _readable(self, follower: Follower, watch: Any) -> None:
         """The client closed its side, or sent something out of turn, which waits for the stream's end."""
         watch.stop()
+        if not follower.waits:  # woken in this turn of the loop: its generator writes now
+            return
         if struct.unpack("i", fcntl.ioctl(follower.fd, termios.FIONREAD, b"\0\0\0\0"))[0]:
             return
         # It may have closed the one direction only. A beat tells: who has closed both refuses it, at the latest by the

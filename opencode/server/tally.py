@@ -1,7 +1,10 @@
 """What an event stream has sent: for the access log and the listeners, when it ends."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+#: Bytes that are handed on at once.
+_PIECE = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -11,9 +14,11 @@ class Tally:
     length: int = 0
     events: int = 0
 
-    def count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Pass the chunks on, counted. Raw line breaks stand in no data, so the mark is that of an event."""
+    def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass the chunks on in short pieces, counted. Raw line breaks stand in no data: the mark is an event's."""
         for chunk in chunks:
             self.length += len(chunk)
             self.events += chunk.count(b"\nevent: ")
-            yield chunk
+            # The limit on a reader that stops is on each write, so that a slow one is told from it.
+            for start in range(0, len(chunk), _PIECE):
+                yield chunk[start : start + _PIECE]

@@ -10,6 +10,7 @@ from opencode.session.tail import Place, Tail
 #: How long followers are served before other greenlets get their turn, and after how many the clock is looked at.
 _SLICE_S = 0.005
 _SOME = 64
+_NOTHING = memoryview(b"")
 
 
 class Follower:
@@ -43,7 +44,7 @@ class Follower:
         self.turn_id = turn_id
         self.tally = tally
         self.waiter = waiter
-        self.rest = memoryview(b"")
+        self.rest = _NOTHING
         #: What the pump has written to it, until it leaves.
         self.length = self.events = 0
         self.written_at = time.monotonic()

@@ -220,6 +220,26 @@ def test_a_client_that_has_closed_its_sending_side_is_served_and_its_leaving_see
     assert isinstance(reader.ended(), OSError)
 
 
+@pytest.mark.parametrize("what", ["closed", "tick"])
+def test_who_is_woken_is_written_to_by_nobody_else(read, pump, log, turn, what):
+    # Given a follower that is woken, and whose client closes, or whose beat is due, before it goes on
+    reader = read()
+    (follower,) = next(iter(pump._groups.values())).followers
+    watch = pump._hub.loop.io(follower.fd, 1)
+    pump._wake(follower)
+    if what == "closed":
+        reader.client.shutdown(socket.SHUT_WR)
+        pump._readable(follower, watch)
+    else:
+        follower.written_at -= 60
+        pump._look_at(iter([follower]))
+    watch.close()
+
+    # Then the pump has written nothing, and what comes next is as ever
+    assert follower.length == 0
+    assert b"next" in reader.take(len(say(log, turn, "next"))) + reader.take(len(framed(BEAT).data))
+
+
 def test_what_a_socket_does_not_take_goes_on_from_the_exact_byte(read, log, turn):
     reader = read()
     reader.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
