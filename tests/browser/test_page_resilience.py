@@ -71,7 +71,8 @@ def test_the_network_is_pulled_and_comes_back_with_nothing_lost_or_doubled(page,
     session = desk.session()
     expect(turn.locator(".text")).to_have_text(words(0, 30))
 
-    cable.pull()
+    with page.expect_event("requestfailed", lambda request: "/message" in request.url):
+        cable.pull()
     connection = page.locator("#connection")
     expect(connection).to_have_text(re.compile("^Offline"))
     gate.set()
