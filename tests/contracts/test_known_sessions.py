@@ -121,3 +121,20 @@ def test_readers_beside_a_writer_see_no_title_older_than_one_they_saw(store):
             reader.join()
 
     assert went_back == []
+
+
+def test_text_of_a_stale_attempt_is_refused_on_the_short_way_too_and_takes_no_number(store, statements):
+    from opencode.errors import StaleAttempt
+
+    first, second = stored_session(store), stored_session(store)
+    stale, current = a_turn(first), a_turn(second)
+    store.commit([start(stale), start(current)])
+    store.claim(stale, crashed=True, lease_until=0.0)
+
+    refused, stored = store.commit([texts(first.id, "late", turn=stale), texts(second.id, "on", turn=current)])
+
+    assert isinstance(refused, StaleAttempt)
+    assert (store.last_seq(first.id), store.last_seq(second.id)) == (1, stored.last_seq)
+    statements.clear()
+    store.commit([texts(second.id, "alone", turn=current)])
+    assert statements == []  # by the driver itself
