@@ -79,9 +79,9 @@ class Theirs:
         until(self.answers, _START_S, "opencode-ai to answer")
         return self
 
-    def answers(self):
+    def answers(self, path="/session"):
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return self._call("GET", "/session") is not None
+            return self._call("GET", path) is not None
         return False
 
     def _call(self, method, path, body=None):

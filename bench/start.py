@@ -17,7 +17,7 @@ from bench.table import Table, against
 from tests.live.server import Server
 
 _START_S, _SETTLE_S = 60.0, 1.0
-_BAR_S, _BAR_RATIO, _BAR_MB = 0.8, 1 / 3, 90.0
+_BAR_S, _BAR_MB = 0.8, 90.0
 
 
 def command(home):
@@ -52,7 +52,8 @@ def theirs(home):
     pause = threading.Event()
     began = time.monotonic()
     with contextlib.closing(Theirs(home, "http://127.0.0.1:9/v1")) as peer:
-        while not peer.answers():
+        # Its first look at a session waits for answers from the internet; this does not.
+        while not peer.answers("/global/health"):
             pause.wait(0.005)
         took, cpu = time.monotonic() - began, cpu_s(peer.pid)
         pause.wait(_SETTLE_S)
@@ -69,7 +70,8 @@ def medians(start, home, rounds):
 def run(*, quick):
     rounds = 2 if quick else 7
     made = Table(
-        "Start, to the first answer", ("", "median, s", "of it CPU, s", "idle RSS, MB", "of opencode-ai's", "bar")
+        "Start, to the first answer",
+        ("", "median, s", "CPU, s", "idle RSS, MB", "of opencode-ai's time, and CPU", "bar"),
     )
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores()[1])
@@ -85,11 +87,12 @@ def run(*, quick):
                 took, cpu, rss = medians(
                     lambda home, make=make: started(make(home)), Path(folder) / make.__name__, rounds
                 )
-                share = f"{took / peer[0]:.2f} ({against(took / peer[0], _BAR_RATIO)})" if peer else ""
+                share = f"{took / peer[0]:.2f}, {cpu / peer[1]:.2f}" if peer else ""
                 bars = f"{against(took, _BAR_S, '{:.1f} s')}; {against(rss, _BAR_MB, '{:.0f} MB')}"
                 made.add(name, f"{took:.2f}", f"{cpu:.2f}", f"{rss:.0f}", share, bars)
             if peer:
-                made.add("opencode-ai", f"{peer[0]:.2f}", f"{peer[1]:.2f}", f"{peer[2]:.0f}", "1", "")
+                made.add("opencode-ai", f"{peer[0]:.2f}", f"{peer[1]:.2f}", f"{peer[2]:.0f}", "1, 1", "")
+                made.note = "Where there is no internet, opencode-ai waits for it at its start: then only CPU compares."
     finally:
         os.sched_setaffinity(0, before)
     return [made]

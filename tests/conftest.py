@@ -105,16 +105,17 @@ def postgres():
     server = Postgres()
     server.execute("CREATE DATABASE template_store")
     open_store(server.url("template_store"), Path("/unused")).close()
+    server.shared = server.database("template_store")
     yield server
     server.remove()
 
 
 @pytest.fixture
 def postgres_url(postgres: Postgres):
-    """A store on PostgreSQL, with our schema, for one test."""
-    name = postgres.database("template_store")
-    yield postgres.url(name)
-    postgres.drop(name)
+    """An empty store on PostgreSQL. Emptying one is ten times as fast as making another."""
+    tables = ("sessions", "spending", "idempotency", "secrets", "marks", "webhooks")
+    postgres.execute(*(f"DELETE FROM {table}" for table in tables), database=postgres.shared)
+    return postgres.url(postgres.shared)
 
 
 @pytest.fixture

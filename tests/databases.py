@@ -83,6 +83,9 @@ class Server:
 class Postgres(Server):
     """PostgreSQL refuses to run as root: there it runs as `nobody`, from a copy that `nobody` can read."""
 
+    #: A database with our schema that tests share, one after the other.
+    shared = ""
+
     def __init__(self) -> None:
         super().__init__()
         self._as = _UNPRIVILEGED if os.geteuid() == 0 else {}

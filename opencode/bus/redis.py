@@ -41,7 +41,6 @@ class RedisBus(Ears):
         Raises:
             SettingsError: it is malformed.
         """
-        super().__init__()
         from redis import Redis, RedisError  # noqa: PLC0415 - where it is not used it need not be loaded
 
         if urlsplit(url).scheme not in {"redis", "rediss", "valkey", "valkeys"}:
@@ -53,6 +52,7 @@ class RedisBus(Ears):
             self._redis = Redis.from_url(url.replace("valkey", "redis", 1), retry=None, **limits)
         except ValueError as exc:
             raise SettingsError("REDIS_URL must be redis://host:port/0, or rediss:// for TLS") from exc
+        super().__init__()
         #: What listens now; None while Redis is lost.
         self._connection: Any = None
         self._sending = threading.Lock()

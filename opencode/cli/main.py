@@ -2,21 +2,30 @@
 
 import io
 import sys
+from importlib import import_module
 
 import click
 
-from opencode.cli.attach import attach
-from opencode.cli.completion import completion
-from opencode.cli.db import db
-from opencode.cli.models import models
-from opencode.cli.run import run
-from opencode.cli.serve import serve
-from opencode.cli.session import session
-from opencode.cli.worker import worker
 from opencode.version import VERSION
 
+#: Each is the command of this name in the module of this name.
+_COMMANDS = ("attach", "completion", "db", "models", "run", "serve", "session", "worker")
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: `serve` need not wait for what `db` works with."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"opencode.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="opencode")
 def main() -> None:
     """An AI coding agent behind HTTP: sessions, turns streamed as Server-Sent Events, tools on a real directory.
@@ -35,13 +44,3 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may not know all characters of a text
-
-
-main.add_command(serve)
-main.add_command(run)
-main.add_command(session)
-main.add_command(attach)
-main.add_command(models)
-main.add_command(worker)
-main.add_command(db)
-main.add_command(completion)

@@ -13,6 +13,7 @@ docs/client.md has more.
 """
 
 from opencode.client.answers import (
+    AskedPermission,
     Budget,
     Budgets,
     Health,
@@ -52,6 +53,7 @@ from opencode.client.turn import Turn
 
 __all__ = [
     "ApiError",
+    "AskedPermission",
     "Budget",
     "Budgets",
     "Client",

@@ -66,7 +66,10 @@ class SessionPage(_Answer, frozen=True, kw_only=True):
 
 
 class Message(_Answer, frozen=True, kw_only=True):
-    """A message; `parts` are its text, reasoning and tools in order."""
+    """A message; `parts` are its text, reasoning and tools in order.
+
+    Of an answer there are also its turn's `model`, `duration` in milliseconds, and `error`, the code of what ended it.
+    """
 
     id: str
     role: str
@@ -76,10 +79,26 @@ class Message(_Answer, frozen=True, kw_only=True):
     status: str
     tokens: int
     parts: list[dict[str, Any]]
+    model: str | None = None
+    duration: int | None = None
+    error: str | None = None
+
+
+class AskedPermission(_Answer, frozen=True, kw_only=True):
+    """What a running turn waits for."""
+
+    permission_id: str
+    turn_id: str
+    call_id: str
+    tool: str
+    params: dict[str, Any]
 
 
 class SessionDetail(_Answer, frozen=True, kw_only=True):
-    """A session with its newest messages, oldest first; `seq` is the last event that they contain."""
+    """A session with its newest messages, oldest first; `seq` is the last event that they contain.
+
+    `permissions` are the requests that its running turn waits for, with the fields of `permission_request`.
+    """
 
     id: str
     created_at: str
@@ -97,6 +116,7 @@ class SessionDetail(_Answer, frozen=True, kw_only=True):
     budget: Budgets | None = None
     seq: int
     messages: list[Message]
+    permissions: list[AskedPermission] = []
     has_older: bool
 
 

@@ -29,7 +29,7 @@ def banner(services: Services, *, port: int, token: str | None, code: str | None
     lines = [
         "",
         f"  OpenCode server {VERSION}",
-        f"  address    {url} (open it in a browser)",
+        f"  address    {url}",
         f"  directory  {services.sessions.directories.default}",
         f"  model      {model} ({services.model_reason})",
         f"  data       {_data(settings)}",

@@ -1,5 +1,6 @@
 """From what the session layer gives to what the API promises."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from opencode.records import Message, ModelInfo, Page, Permission, Session, Spending, Turn, Usage
@@ -95,6 +96,8 @@ def message(stored: Message) -> schemas.Message:
 
 
 def turn(stored: Turn, answer: Message) -> schemas.TurnAnswer:
+    ended_ms = stored.usage.turn_ms if stored.ended_at else None
+    answer = replace(answer, model=stored.model, turn_ms=ended_ms, error_code=stored.error_code)
     return schemas.TurnAnswer(
         turn_id=stored.id,
         status=stored.state,

@@ -1,7 +1,6 @@
 """Appends that wait for the log's writer."""
 
 import threading
-import time
 
 from opencode.errors import OpenCodeError, StoreError
 from opencode.frames import Body
@@ -10,22 +9,14 @@ from opencode.storage.port import Append, Committed
 
 #: Bodies that may wait in one unstored append before its author waits too.
 _MOST_BODIES = 256
-#: Text that comes thick goes to the store so many seconds after the text before it: one commit for many turns.
-_GATHER_S = 0.003
 
 
 class Backlog:
-    """What arrives while a commit runs, and goes with the next one, in order.
-
-    What somebody waits for goes at once, and so does text where commits are few: only where they would follow each
-    other within milliseconds they gather a little more.
-    """
+    """What arrives while a commit runs, and goes with the next one, in order."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._work = threading.Event()
-        self._urgent = threading.Event()
-        self._taken_at = 0.0
         self._waiting: list[Pending] = []
         #: The last append that waits of each session that has one.
         self._newest: dict[str, Pending] = {}
@@ -38,9 +29,7 @@ class Backlog:
             StoreError: nothing is taken any more, or what `after` failed of.
         """
         with self._lock:
-            pending = self._put(append, after)
-        self._urgent.set()
-        return pending
+            return self._put(append, after)
 
     def extend(self, pending: Pending | None, session_id: str, turn: tuple[str, int], body: Body) -> Pending:
         """Add an event to its turn's last append where that still waits and nothing of its session came after it.
@@ -73,16 +62,11 @@ class Backlog:
     def wait(self) -> bool:
         """Sleep until something may wait; False where what waits now is the last."""
         self._work.wait()
-        pause_s = self._taken_at + _GATHER_S - time.monotonic()
-        if pause_s > 0:
-            self._urgent.wait(pause_s)
         self._work.clear()
-        self._urgent.clear()
         return not self._closed
 
     def take(self) -> list[Pending]:
         """All that waits."""
-        self._taken_at = time.monotonic()
         with self._lock:
             group, self._waiting, self._newest = self._waiting, [], {}
             for pending in group:
@@ -107,4 +91,3 @@ class Backlog:
         with self._lock:
             self._closed = True
             self._work.set()
-        self._urgent.set()

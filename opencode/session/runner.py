@@ -208,6 +208,8 @@ class Runner:
     def _tell(listener: Callable[[Turn], None], turn: Turn) -> None:
         try:
             listener(turn)
+        except StoreError as exc:  # the next tick tries again
+            log.warning("after turn %s: %s", turn.id, exc)
         except Exception:  # what comes after a turn must not be lost with this thread; the next tick tries again
             log.exception("after turn %s", turn.id)
 

@@ -211,7 +211,7 @@ class Store(
 ):
     """The whole store, as one adapter provides it.
 
-    Whatever writes waits for a store that is busy or out of reach, 30 s at most, and then raises `StoreBusy`; a full
+    Whoever asks waits for a store that is busy or out of reach, 30 s at most, and then gets `StoreBusy`; a full
     disk or an I/O error is a `StoreError` at once.
     """
 

@@ -24,6 +24,8 @@ _POOL_TIMEOUT_S = 10.0
 _CONNECT_TIMEOUT_S = 5
 #: Older connections are made anew, so that a moved database is found, and a pooler in between may rest.
 _RECYCLE_S = 1800
+#: A connection that has rested for longer is looked at before it is used.
+_FRESH_S = 1.0
 #: A process that was paused in the midst of a transaction must not hold a session for longer than a lease.
 _SESSION = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'"
 #: A dead machine at the other end is noticed in about 20 s.
@@ -35,7 +37,9 @@ _DOUBT_S = 30.0
 _DOUBT_POLL_S = 0.2
 
 # Sorted, so that no two processes wait for one another; `NO KEY` leaves the foreign keys of other rows alone.
-_HOLD = sa.text("SELECT id FROM sessions WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
+_HOLD = sa.text(
+    "SELECT CAST(pg_current_xact_id() AS text) FROM sessions WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"
+)
 # A statement of its own: one that has waited for a lock reads the rest as it was before.
 _LAST_SEQS = sa.text(
     "SELECT s.id, (SELECT e.last_seq FROM events e WHERE e.session_id = s.id ORDER BY e.first_seq DESC LIMIT 1)"
@@ -58,16 +62,17 @@ def address(parsed: URL) -> URL:
 
 
 def open_engine(parsed: URL) -> Engine:
-    """An engine with a pool of connections, each looked at before it is used."""
+    """An engine with a pool of connections, each looked at before it is used after a rest."""
     engine = sa.create_engine(
         address(parsed),
         pool_size=_POOL_SIZE,
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
-        pool_pre_ping=True,
         pool_recycle=_RECYCLE_S,
         connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "opencode", **_KEEPALIVE},
     )
+
+    connection_errors = engine.dialect.dbapi.Error  # type: ignore[union-attr] # it is loaded by now
 
     @sa.event.listens_for(engine, "connect")
     def _settle(connection: Any, _record: Any) -> None:
@@ -78,6 +83,21 @@ def open_engine(parsed: URL) -> Engine:
         except BaseException:
             connection.close()  # the pool does not know it yet
             raise
+
+    @sa.event.listens_for(engine, "checkin")
+    def _rest(_connection: Any, record: Any) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _look(connection: Any, record: Any, _proxy: Any) -> None:
+        # Not each time, as the pool's own look would: that is a whole round trip more for every statement.
+        if time.monotonic() - record.info.get("rests_since", time.monotonic()) < _FRESH_S:
+            return
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except connection_errors as exc:
+            raise sa.exc.DisconnectionError from exc
 
     return engine
 
@@ -97,22 +117,24 @@ class SharedWriter(Writer):
 
     def __init__(self, engine: Engine, failure: Callable[[SQLAlchemyError], StoreError]) -> None:
         super().__init__(engine, failure)
+        self._number: str | None = None
         self._asking = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def hold(self, connection: Connection, session_ids: Iterable[str]) -> None:
         """Keep other processes from these sessions until the transaction ends, and learn where their logs end."""
         ids = sorted(set(session_ids))
-        connection.execute(_HOLD, {"ids": ids})
+        self._number = connection.execute(_HOLD, {"ids": ids}).scalars().first()
         self.last_seqs = {session_id: last or 0 for session_id, last in connection.execute(_LAST_SEQS, {"ids": ids})}
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         self.last_seqs.clear()
+        self._number = None
         with self._engine.connect() as connection:
             transaction = connection.begin()
             try:
                 yield connection
-                number = connection.execute(_TRANSACTION).scalar()
+                number = self._number or connection.execute(_TRANSACTION).scalar()
             except BaseException:
                 transaction.close()
                 raise

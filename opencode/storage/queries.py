@@ -8,17 +8,14 @@ from sqlalchemy.engine import Connection
 
 from opencode import frames, records
 from opencode.errors import SessionNotFound
-from opencode.storage import leases, rows, statements
+from opencode.storage import leases, rows, selects, statements
 from opencode.storage.apply import KEY_LIFE_S
-from opencode.storage.failures import patient
-from opencode.storage.reading import Reader
+from opencode.storage.reading import Reader, patient_reads
 from opencode.storage.schema import (
-    events,
     file_changes,
     idempotency,
     marks,
     messages,
-    parts,
     permissions,
     sessions,
     spending,
@@ -27,33 +24,11 @@ from opencode.storage.schema import (
 
 _ROWS = 16  # of a log, read at once
 
-_ACTIVE = (
-    sa.select(turns.c.state)
-    .where(turns.c.session_id == sessions.c.id, sa.or_(*(turns.c.state == state for state in records.WORKED_ON_STATES)))
-    .limit(1)
-    .scalar_subquery()
-    .label("active_state")
-)
-# What every request and turn asks is built once: to build a statement costs more than to execute it.
-_OF: sa.BindParameter[str] = sa.bindparam("of")
-_SESSION = sa.select(sessions, _ACTIVE).where(sessions.c.id == _OF, sessions.c.owner == sa.bindparam("owner"))
-_LAST_SEQ = sa.select(events.c.last_seq).where(events.c.session_id == _OF).order_by(events.c.first_seq.desc()).limit(1)
-_MESSAGES = (
-    sa.select(messages).where(messages.c.session_id == _OF).order_by(messages.c.id.desc()).limit(sa.bindparam("most"))
-)
-_EARLIER = _MESSAGES.where(messages.c.id < sa.bindparam("before"))
-_PARTS = (
-    sa.select(parts.c.message_id, parts.c.body)
-    .where(parts.c.message_id.in_(sa.bindparam("messages", expanding=True)))
-    .order_by(parts.c.message_id, parts.c.position)
-)
-_TURN = sa.select(turns).where(turns.c.session_id == _OF, turns.c.id == sa.bindparam("turn"))
 
-
+@patient_reads
 class Queries(Reader):
     """The reading half of `SqlStore`; each method is one consistent view."""
 
-    @patient
     def read(self, session_id: str, after: int, limit_bytes: int) -> list[bytes]:
         """See `port.EventStore.read`."""
         batches: list[bytes] = []
@@ -75,13 +50,11 @@ class Queries(Reader):
                     break
         return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
 
-    @patient
     def last_seq(self, session_id: str) -> int:
         """See `port.EventStore.last_seq`."""
         with self._read() as connection:
             return self._last_seq(connection, session_id)
 
-    @patient
     def stands(self, session_id: str) -> bool:
         """See `port.EventStore.stands`."""
         with self._read() as connection:
@@ -89,7 +62,7 @@ class Queries(Reader):
 
     @staticmethod
     def _last_seq(connection: Connection, session_id: str) -> int:
-        return connection.execute(_LAST_SEQ, {"of": session_id}).scalar() or 0
+        return connection.execute(selects.LAST_SEQ, {"of": session_id}).scalar() or 0
 
     def get(self, owner: str, session_id: str) -> records.Session:
         """See `port.SessionStore.get`."""
@@ -102,14 +75,14 @@ class Queries(Reader):
 
     @staticmethod
     def _session(connection: Connection, owner: str, session_id: str) -> records.Session:
-        row = connection.execute(_SESSION, {"of": session_id, "owner": owner}).first()
+        row = connection.execute(selects.SESSION, {"of": session_id, "owner": owner}).first()
         if row is None:
             raise SessionNotFound(session_id)
         return rows.session(row, row.active_state)
 
     def page(self, owner: str, *, limit: int, cursor: str | None = None, query: str | None = None) -> records.Page:
         """See `port.SessionStore.page`."""
-        wanted = sa.select(sessions, _ACTIVE).where(sessions.c.owner == owner)
+        wanted = sa.select(sessions, selects.ACTIVE).where(sessions.c.owner == owner)
         if cursor:
             wanted = wanted.where(sessions.c.id < cursor)
         if query:
@@ -141,7 +114,7 @@ class Queries(Reader):
         wanted = {"of": session_id, "before": before, "most": limit + 1}
         with self._read(several=True) as connection:
             session = self._session(connection, owner, session_id)
-            found = connection.execute(_EARLIER if before else _MESSAGES, wanted).all()
+            found = connection.execute(selects.EARLIER if before else selects.MESSAGES, wanted).all()
             page = list(reversed(found[:limit]))
             bodies = self._parts(connection, [row.id for row in page])
             answered = {row.turn_id for row in page if row.role == "assistant"}
@@ -153,7 +126,7 @@ class Queries(Reader):
     @staticmethod
     def _parts(connection: Connection, message_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
         bodies: dict[str, list[dict[str, Any]]] = {message_id: [] for message_id in message_ids}
-        for message_id, body in connection.execute(_PARTS, {"messages": message_ids}):
+        for message_id, body in connection.execute(selects.PARTS, {"messages": message_ids}):
             bodies[message_id].append(body)
         return bodies
 
@@ -168,28 +141,27 @@ class Queries(Reader):
     def turn(self, session_id: str, turn_id: str) -> records.Turn | None:
         """See `port.MessageStore.turn`."""
         with self._read() as connection:
-            row = connection.execute(_TURN, {"of": session_id, "turn": turn_id}).first()
+            row = connection.execute(selects.TURN, {"of": session_id, "turn": turn_id}).first()
         return None if row is None else rows.turn(row)
 
     def active_turns(self, session_id: str | None = None) -> list[records.Turn]:
         """See `port.TurnStore.active_turns`."""
-        wanted = sa.true() if session_id is None else turns.c.session_id == session_id
-        return self._turns(sa.and_(wanted, turns.c.state.in_(records.WORKED_ON_STATES)))
+        if session_id is not None:
+            return self._turns(selects.WORKED_ON, of=session_id)
+        return self._turns(selects.in_order(turns.c.state.in_(records.WORKED_ON_STATES)))
 
     def queued(self, session_id: str) -> list[records.Turn]:
         """See `port.TurnStore.queued`."""
-        return self._turns(sa.and_(turns.c.session_id == session_id, turns.c.state == "queued"))
+        return self._turns(selects.QUEUED, of=session_id)
 
     def claimable(self, now: float) -> list[records.Turn]:
         """See `port.TurnStore.claimable`."""
-        found = self._turns(leases.claimable(now))
+        found = self._turns(selects.in_order(leases.claimable(now)))
         return list({turn.session_id: turn for turn in reversed(found)}.values())
 
-    def _turns(self, wanted: sa.ColumnElement[bool]) -> list[records.Turn]:
-        """In the order in which they are worked on: what has begun, what jumps, what waits longest."""
-        order = (sa.case((turns.c.first_seq > 0, 0), else_=1), turns.c.jumps.desc(), turns.c.id)
+    def _turns(self, wanted: sa.Select[Any], **values: str) -> list[records.Turn]:
         with self._read() as connection:
-            return [rows.turn(row) for row in connection.execute(sa.select(turns).where(wanted).order_by(*order))]
+            return [rows.turn(row) for row in connection.execute(wanted, values)]
 
     def working(self, owner: str) -> int:
         """See `port.TurnStore.working`."""

@@ -1,21 +1,34 @@
 """How the store reads."""
 
+import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from opencode.errors import StoreDamaged, StoreError
 from opencode.storage import postgresql
-from opencode.storage.failures import translated
+from opencode.storage.failures import patient, translated
 from opencode.storage.known import KnownSessions
 
 log = logging.getLogger(__name__)
 
 #: Sessions kept in memory, about a kilobyte each.
 _KNOWN_SESSIONS = 1_000
+
+
+_Queries = TypeVar("_Queries", bound="Reader")
+
+
+def patient_reads(queries: type[_Queries]) -> type[_Queries]:
+    """Make every public method of a class wait while the store is out of reach, as writes do (`failures.patient`)."""
+    for name, read in list(vars(queries).items()):
+        if inspect.isfunction(read) and not name.startswith("_"):
+            setattr(queries, name, patient(read))
+    return queries
 
 
 class Reader:

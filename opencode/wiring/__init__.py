@@ -98,10 +98,7 @@ def build_services(
     warm(models)
     parts: Any = {"models": models, "toolbox": toolbox, "directories": directories, "watch": (watch := Watch())}
     sessions = session_service(settings, store=store, event_log=event_log, shared=shared, slots=slots, **parts)
-    if not takes_up:
-        sessions.runner.on_tick = lambda: None
-    elif not settings.on_postgresql:  # there, the clock takes up those whose lease has ended: others may work on some
-        _take_up(sessions)
+    _take_up(sessions, takes_up=takes_up, alone=not settings.on_postgresql)
     return Services(
         settings=settings,
         sessions=sessions,
@@ -122,8 +119,12 @@ def build_services(
     )
 
 
-def _take_up(sessions: SessionService) -> None:
-    """This process owns the store, so that nobody else can be working on what is unfinished."""
+def _take_up(sessions: SessionService, *, takes_up: bool, alone: bool) -> None:
+    """Take up what is unfinished: who owns the store at once, else the clock does so when its lease has ended."""
+    if not takes_up:
+        sessions.runner.on_tick = lambda: None
+    if not (takes_up and alone):
+        return
     try:
         sessions.turns.take_up_all(now=float("inf"))
     except StoreError:

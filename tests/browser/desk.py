@@ -1,5 +1,6 @@
 """What people do with the page, in their words."""
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 
@@ -49,3 +50,13 @@ class Desk:
     def tool(self, name):
         """The calls of one tool."""
         return self.page.locator(".call", has=self.page.locator(f".tool-name:text-is('{name}')"))
+
+
+def serious(page):
+    """What axe finds that hinders somebody."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        (own["id"], own["impact"], [node["html"][:200] + str(node.get("any", ""))[:300] for node in own["nodes"][:3]])
+        for own in found
+        if own["impact"] in {"serious", "critical"}
+    ]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.browser.desk import serious
 from tests.live.server import Server, until
 
 TOKEN = "a token of sixteen characters or more"
@@ -174,9 +175,8 @@ def test_by_keyboard_alone(docs):
     assert "demo/guide" in settled(section.locator(".answer"), '"status": "ready"')
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_a_phone_and_follows_the_scheme(page, local, scheme, width):
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_it_fits_a_phone_follows_the_scheme_and_hinders_nobody(page, local, width, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 800})
     opened(page, local)
@@ -186,3 +186,7 @@ def test_it_fits_a_phone_and_follows_the_scheme(page, local, scheme, width):
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     red = int(paper.split("(")[1].split(",")[0])
     assert (red > 200) is (scheme == "light"), paper
+    for summary in page.locator("#errors > summary, section:has(.body:not([hidden])) summary").all():
+        if summary.is_visible():
+            summary.click()
+    assert serious(page) == []

@@ -5,10 +5,9 @@ import secrets
 import threading
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.browser.desk import Desk
+from tests.browser.desk import Desk, serious
 
 PHONE = {"viewport": {"width": 375, "height": 667}, "has_touch": True, "is_mobile": True}
 
@@ -37,16 +36,6 @@ def talk(client, wire):
     assert turn.status == 202
     yield session
     client.call("POST", f"/api/session/{session}/abort", {})
-
-
-def serious(page):
-    """What axe finds that hinders somebody."""
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    return [
-        (own["id"], own["impact"], [node["html"][:200] + str(node.get("any", ""))[:300] for node in own["nodes"][:3]])
-        for own in found
-        if own["impact"] in {"serious", "critical"}
-    ]
 
 
 @pytest.mark.parametrize(("size", "scheme"), [({}, "light"), (PHONE, "dark")], ids=["desk-light", "phone-dark"])

@@ -20,6 +20,7 @@ ANSWERS = {
     answers.SessionSummary: schemas.SessionSummary,
     answers.SessionPage: schemas.SessionList,
     answers.Message: schemas.Message,
+    answers.AskedPermission: schemas.AskedPermission,
     answers.SessionDetail: schemas.SessionDetail,
     answers.TurnAnswer: schemas.TurnAnswer,
     answers.TurnAccepted: schemas.TurnAccepted,

@@ -25,7 +25,7 @@ def statements(store):
     from sqlalchemy import event
 
     counted = []
-    event.listen(store._engine, "before_cursor_execute", lambda *told: counted.append(told[2]))
+    event.listen(store.engine, "before_cursor_execute", lambda *told: counted.append(told[2]))
     return counted
 
 

@@ -61,3 +61,17 @@ def test_a_search_through_many_files_blocks_nobody(guide):
     events = quietly(guide, lambda _: client.turn(client.session(tools=tools), "search needle 77"))
 
     assert "tool_result" in names(events), text_of(events)
+
+
+def test_markdown_that_takes_long_blocks_nobody(guide):
+    client = Client(guide)
+    client.call("POST", "/api/render", {"texts": ["begin"]})  # its process starts
+    for attempt in range(ATTEMPTS):
+        before = len(guide.stderr())
+        answer = client.call("POST", "/api/render", {"texts": ["[" * 90_000] * 10})
+        assert answer.status == 200
+        # Given up, or done on a fast machine.
+        assert all(html is None or html.startswith("<p>") for html in answer.json["html"])
+        if "appears to be blocked" not in guide.stderr()[before:]:
+            return
+        assert attempt + 1 < ATTEMPTS, guide.stderr()[before:]

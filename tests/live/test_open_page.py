@@ -32,7 +32,7 @@ def test_the_page_is_opened_when_the_server_stands(tmp_path, browser):
     command, noted = browser
     with Server.serve(tmp_path / "home", "--open", BROWSER=command) as server:
         assert opened(noted) == f"http://localhost:{server.port}"
-        server.says(rf"address +http://localhost:{server.port} ")
+        server.says(rf"address +http://localhost:{server.port}\b")
 
 
 def test_with_a_sign_in_the_code_is_on_no_command_line(tmp_path, browser):
@@ -40,7 +40,7 @@ def test_with_a_sign_in_the_code_is_on_no_command_line(tmp_path, browser):
     with Server.serve(tmp_path / "home", "--open", "--auth", BROWSER=command) as server:
         given = opened(noted)
         assert given.startswith("file://")
-        assert "code" not in given
+        assert "code=" not in given
         way = Path(given.removeprefix("file://"))
         assert way.stat().st_mode & 0o077 == 0
         code = re.search(rf"url=http://localhost:{server.port}/#code=([\w.-]+)", way.read_text())[1]

@@ -6,6 +6,8 @@ import { toast } from "./status.js";
 const PAGE = 40;
 const TYPING_MS = 250;
 const REFRESH_MS = 30_000;
+// What changes at about the same time is asked for once: requests are limited.
+const SETTLING_MS = 300;
 
 export class Sidebar {
   constructor() {
@@ -16,7 +18,7 @@ export class Sidebar {
     this.typing = 0;
     // Tabs of this browser tell one another when something has changed.
     this.channel = new BroadcastChannel("opencode.sessions");
-    this.channel.onmessage = () => this.load();
+    this.channel.onmessage = () => this.soon();
     $("query").addEventListener("input", () => {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => this.load(), TYPING_MS);
@@ -51,8 +53,13 @@ export class Sidebar {
 
   /** Something has changed here: read it anew, in the other tabs too. */
   changed() {
-    this.load();
+    this.soon();
     this.channel.postMessage("changed");
+  }
+
+  soon() {
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.load(), SETTLING_MS);
   }
 
   select(id) {
