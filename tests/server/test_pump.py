@@ -198,7 +198,7 @@ def test_a_client_that_leaves_is_released_at_once_with_all_that_was_held_for_it(
     reader.client.close()
 
     assert isinstance(reader.ended(), ConnectionResetError)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5.0  # by beats it would be the second one, after six
     assert waiting(pump) == 0
     assert pump._groups == {}
     assert not any(pump._slots)
