@@ -20,6 +20,7 @@ BENCHES: dict[str, str] = {
     "pages": "bench.pages",
     "idle": "bench.idle",
     "stops": "bench.stops",
+    "servers": "bench.servers",
 }
 
 

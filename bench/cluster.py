@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.fault_checks import check, processes, split
-from bench.fault_client import Conversation, Patience, connect
+from bench.fault_client import Conversation, Patience, connect, persistently
 from bench.fault_server import provider
 from tests.databases import Postgres, Valkey
 from tests.live.client import Client
@@ -31,12 +31,14 @@ TOKEN = "a-token-of-the-cluster-bench"
 LEASE_S = 3
 #: How long Redis stays away.
 _REDIS_AWAY_S = 2.0
+#: Longer than a dead worker's lease and the start of another: a turn that is there to be taken over.
+_SLOW_S = 60
 
 
 class Cluster:
     """Servers that run no turns, workers that do, and what they share."""
 
-    def __init__(self, home, base_url, *, servers=2, workers=2, nginx=None):
+    def __init__(self, home, base_url, *, servers=2, workers=2, places=8, nginx=None):
         self.work, self.ledgers = home / "work", home / "ledgers"
         for folder in (self.work, self.ledgers):
             folder.mkdir(parents=True)
@@ -56,7 +58,7 @@ class Cluster:
             "OPENAI_BASE_URL": base_url,
         }
         self.servers = [Server.serve(home / f"server{n}", work=self.work, token=TOKEN, **given) for n in range(servers)]
-        command = [sys.executable, "-m", "opencode", "worker", "--turns", "8"]
+        command = [sys.executable, "-m", "opencode", "worker", "--turns", str(places)]
         self.workers = [Server(home / f"worker{n}", command, port=0, **given) for n in range(workers)]
         self._nginx = None
         self.port = self._through(nginx) if nginx else None
@@ -94,10 +96,13 @@ class Cluster:
         port = self.port or self.servers[number % len(self.servers)].port
         return Client(argparse.Namespace(port=port, token=TOKEN))
 
-    def attempts(self):
-        """By turn that has not ended: which attempt works on it."""
-        found = self.postgres.execute("SELECT id, attempt FROM turns WHERE state IN ('running', 'waiting')")[0]
-        return dict(found)
+    def one(self, column, turn_id):
+        """What the store holds of a turn."""
+        return self.postgres.execute(f"SELECT {column} FROM turns WHERE id = '{turn_id}'")[0][0][0]
+
+    def taken_over(self):
+        """How many turns went on after the process that worked on them had died."""
+        return self.postgres.execute("SELECT count(*) FROM turns WHERE crashes > 0")[0][0][0]
 
     # Faults
 
@@ -106,28 +111,31 @@ class Cluster:
         self.servers[0].start().ready()
 
     def kill_worker(self):
-        """Kill one after the other until one had a turn: the longest time that its turns waited for another worker."""
-        for number in range(10):
-            if taken := self._kill(self.workers[number % len(self.workers)]):
-                return taken
-        raise AssertionError("no worker had a turn when it was killed")
-
-    def _kill(self, worker):
-        until(self.attempts, 60, "a turn")
-        before, began, taken = self.attempts(), time.monotonic(), None
+        """Kill one that works on a turn that cannot have ended: the seconds until another goes on with it."""
+        client = self.client(0)
+        session = client.session()
+        asked = persistently(
+            client,
+            Patience(60),
+            "POST",
+            f"/api/session/{session}/message",
+            body={"content": f"script slow {_SLOW_S}"},
+            headers={"Prefer": "respond-async", "Idempotency-Key": session},
+        )
+        turn_id = asked.json["turn_id"]
+        worker = until(lambda: self._works_on(turn_id), 60, "a worker to begin the turn")
+        began = time.monotonic()
         worker.kill()
-        deadline = began + 60
-        while before and time.monotonic() < deadline:
-            now = self.attempts()
-            for turn_id, attempt in list(before.items()):
-                if now.get(turn_id) != attempt:
-                    if turn_id in now:
-                        taken = time.monotonic() - began
-                    del before[turn_id]
-            time.sleep(0.05)
-        assert not before, f"nobody took over {before}"
+        until(lambda: self.one("crashes", turn_id), 60, "another worker to take the turn over")
+        taken = time.monotonic() - began
         worker.start().says("is ready", 60)
+        persistently(client, Patience(60), "POST", f"/api/session/{session}/abort", body={})
+        until(lambda: self.one("ended_at", turn_id), 60, "the turn to end")
         return taken
+
+    def _works_on(self, turn_id):
+        attempt = self.one("attempt", turn_id)
+        return next((w for w in self.workers if f"turn {turn_id} goes on, attempt {attempt}" in w.output()), None)
 
     def kill_redis(self):
         self.valkey.kill(signal.SIGKILL)
@@ -191,7 +199,8 @@ def cluster_run(home, *, sessions, turns, rounds, seed=1, seconds=600.0, nginx=N
 
     patience = Patience(seconds)
     with provider(home / "provider", seconds=seconds) as (base_url, complaints):
-        cluster = Cluster(home / "cluster", base_url, nginx=nginx)
+        # One worker can do with all turns: what is measured is the wait for a dead one, not for a place.
+        cluster = Cluster(home / "cluster", base_url, places=sessions + 4, nginx=nginx)
         try:
             cluster.start()
             talks = [Apart(cluster, n, seed=seed, patience=patience) for n in range(sessions)]
@@ -227,7 +236,7 @@ def cluster_run(home, *, sessions, turns, rounds, seed=1, seconds=600.0, nginx=N
                 for turn in split(talk.record.replay):
                     numbers["turns"] += 1
                     numbers[f"turns {turn[-1].data.get('status')}"] += 1
-                    numbers["taken over"] += any(e.name == "step" and e.data["attempt"] > 1 for e in turn)
+            numbers["turns taken over"] = cluster.taken_over()
             for process in (*cluster.servers, *cluster.workers):
                 if "Traceback (most recent" in process.output():
                     faults.append(f"{process.home} has a traceback:\n{process.output()[-3000:]}")

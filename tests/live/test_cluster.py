@@ -12,5 +12,5 @@ def test_nothing_that_a_client_saw_is_lost_whatever_part_of_a_cluster_dies(tmp_p
 
     assert faults == []
     # And there was something to lose
-    assert numbers["taken over"]
+    assert numbers["turns taken over"]
     assert numbers["turns completed"] >= 8
