@@ -58,7 +58,9 @@ class Turns:
         self._max_attempts = max_attempts
         self._lost: dict[str, Turn] = {}
         self._lost_lock = threading.Lock()
-        runner.on_end = lambda turn: self.next_in(turn.session_id)
+        #: Turns wait for a place: the next one is for the one that waits longest, whichever is hinted at.
+        self._behind = False
+        runner.on_end = self._on_end
         runner.on_lost = self._on_lost
         runner.on_tick = self._on_tick
         #: Rung where a turn is to be stopped or taken up by whoever can.
@@ -118,8 +120,7 @@ class Turns:
         tail = self._log.tail(turn.session_id)
         self._runner.reserve(turn, new=new)
         try:
-            begin = turn_start(turn, title).body()
-            committed = self._log.append(Append(turn.session_id, [begin], changes, folds=True))
+            committed = self._log.append(Append(turn.session_id, [turn_start(turn, title).body()], changes, folds=True))
         except BaseException:
             self._runner.release(turn)
             raise
@@ -138,8 +139,7 @@ class Turns:
                 # It may have come to its own end in this very moment.
                 now = self._store.turn(session_id, turn.id)
                 return now is None or now.state not in {"completed", "failed"}
-        waiting = [turn for turn in self._store.queued(session_id) if turn.id == turn_id]
-        return any(self._end_queued(turn) for turn in waiting)
+        return any(self._end_queued(turn) for turn in self._store.queued(session_id) if turn.id == turn_id)
 
     def _stop(self, turn: Turn) -> bool:
         """Stop a turn, wherever it runs, and wait until its log has ended."""
@@ -195,10 +195,7 @@ class Turns:
         if self._runner.stopping or self._store.active_turns(session_id):
             return
         for turn in self._store.queued(session_id)[:1]:
-            if self._hand_on is not None:
-                self._hand_on(turn)
-            else:
-                self._take_up(turn)
+            (self._hand_on or self._take_up)(turn)
 
     def hand_over(self) -> None:
         """This process stops, and has handed its turns back: let others take them up at once."""
@@ -208,7 +205,8 @@ class Turns:
     def take_up(self, session_id: str, turn_id: str) -> None:
         """Somebody hinted at this turn: take it up where nobody works on it and there is room; wait while it works."""
         turn = self._store.turn(session_id, turn_id)
-        if turn is None or self._runner.full or self._runner.stopping:
+        self._behind |= self._runner.full
+        if turn is None or self._behind or self._runner.stopping:
             return
         if turn.state == "queued":
             self.next_in(session_id)
@@ -222,6 +220,7 @@ class Turns:
             if self._runner.stopping or self._runner.has(turn.id) or turn.id in self._lost:
                 continue
             if self._runner.full:
+                self._behind = True
                 return
             try:
                 self._take_up(turn)
@@ -229,6 +228,7 @@ class Turns:
                 raise
             except OpenCodeError as exc:  # one that cannot go on must not keep the others from it
                 log.warning("turn %s could not be taken up: %s", turn.id, exc)
+        self._behind = False
 
     def _take_up(self, turn: Turn) -> None:
         if not turn.first_seq:
@@ -259,6 +259,11 @@ class Turns:
         with suppress(StaleAttempt, Unavailable):
             self._launch(turn, (ActivateTurn(turn, *messages_of(turn), lease_until=self._runner.lease()),))
 
+    def _on_end(self, turn: Turn) -> None:
+        self.next_in(turn.session_id)
+        if self._behind and not self._runner.stopping:
+            self.take_up_all()
+
     def _on_lost(self, turn: Turn) -> None:
         """The store failed under a turn: its followers are told, and its end is stored when the store is back."""
         self._log.fail(turn.session_id, turn.id)
@@ -269,8 +274,7 @@ class Turns:
         with self._lost_lock:
             lost = list(self._lost.values())
         for turn in lost:
-            message = "The store failed while this turn was running."
-            error = Error(turn_id=turn.id, message=message, code="STORE_UNAVAILABLE")
+            error = Error(turn_id=turn.id, message=_STORE_FAILED, code="STORE_UNAVAILABLE")
             try:
                 current = self._store.turn(turn.session_id, turn.id)
                 if current is not None and current.attempt == turn.attempt and current.ended_at is None:
@@ -289,6 +293,7 @@ class Turns:
 
 
 _INTERRUPTED = "TURN_INTERRUPTED"
+_STORE_FAILED = "The store failed while this turn was running."
 _TOPIC = "turns"
 #: How long an abort waits for the end of a turn that runs in another process.
 _STOP_S = 10.0

@@ -120,7 +120,10 @@ class TurnStore(Protocol):
         """The turns that are running or waiting, of one session or of all; oldest first."""
 
     def claimable(self, now: float) -> list[Turn]:
-        """Turns to take up: running or waiting ones whose lease ended before `now`, and queued ones that are next."""
+        """Turns to take up: running or waiting ones whose lease ended before `now`, and queued ones that are next.
+
+        What has begun comes first, then what waits longest.
+        """
 
     def queued(self, session_id: str) -> list[Turn]:
         """The session's queued turns, the next one first."""

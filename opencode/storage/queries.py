@@ -157,7 +157,10 @@ class Queries(Reader):
     def claimable(self, now: float) -> list[records.Turn]:
         """See `port.TurnStore.claimable`."""
         found = self._turns(selects.in_order(leases.claimable(now)))
-        return list({turn.session_id: turn for turn in reversed(found)}.values())
+        first: dict[str, records.Turn] = {}
+        for turn in found:
+            first.setdefault(turn.session_id, turn)
+        return list(first.values())
 
     def _turns(self, wanted: sa.Select[Any], **values: str) -> list[records.Turn]:
         with self._read() as connection:

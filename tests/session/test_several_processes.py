@@ -129,6 +129,32 @@ def test_a_server_hands_its_turns_to_a_worker_which_gives_its_place_back_while_i
     assert server.sessions.turn(OWNER, session.id, turn.id).crashes == 0
 
 
+def test_where_all_places_are_taken_the_turn_that_waits_longest_is_the_next(play, work):
+    go = threading.Event()
+    server = play([], turns="worker")
+    worker = play([[Wait(go), Text("done")]])
+    worker.services._runner._slots = 1
+    work(worker)
+    sent = [server.send(server.session(), "busy")]
+    server.until(sent[0], "step")
+
+    sent += [server.send(server.session(), content) for content in ("first", "second", "third")]
+    # There is no place for any of them, and when there is one, the newest is hinted at
+    eventually(lambda: worker.sessions.turns._behind)
+    worker.services._runner._slots = 2
+    hint = threading.Thread(target=worker.sessions.turns.take_up, args=(sent[-1].session_id, sent[-1].id))
+    hint.start()
+    eventually(lambda: len(worker.provider.requests) > 1)
+    go.set()
+    hint.join()
+
+    for turn in sent:
+        assert_whole_turn(server.until_done(turn))
+    asked = [request.messages[-1].content for request in worker.provider.requests]
+    assert asked[:2] == ["busy", "first"]
+    assert sorted(asked) == sorted(["busy", "first", "second", "third"])
+
+
 def test_a_worker_that_stops_hands_its_turns_to_another(play):
     never, go = threading.Event(), threading.Event()
     server = play([], turns="worker")
