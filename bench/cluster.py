@@ -181,7 +181,7 @@ class Apart(Conversation):
         reader.read(stream, until)
 
 
-def cluster_run(home, *, sessions, turns, rounds, seed=1, seconds=600.0, nginx=None, say=print):
+def cluster_run(home, *, sessions, turns, rounds, places=None, seed=1, seconds=600.0, nginx=None, say=print):
     """Faults in turn while `sessions` talks go on, `turns` in all at the least: counts and what was wrong."""
     faults, numbers, threads = [], Counter(), []
     finished = threading.Event()
@@ -199,8 +199,8 @@ def cluster_run(home, *, sessions, turns, rounds, seed=1, seconds=600.0, nginx=N
 
     patience = Patience(seconds)
     with provider(home / "provider", seconds=seconds) as (base_url, complaints):
-        # One worker can do with all turns: what is measured is the wait for a dead one, not for a place.
-        cluster = Cluster(home / "cluster", base_url, places=sessions + 4, nginx=nginx)
+        # By itself a worker has places for all turns: what is measured is the wait for a dead one, not for a place.
+        cluster = Cluster(home / "cluster", base_url, places=places or sessions + 4, nginx=nginx)
         try:
             cluster.start()
             talks = [Apart(cluster, n, seed=seed, patience=patience) for n in range(sessions)]
@@ -266,12 +266,18 @@ def main():
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--turns", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--places", type=int, help="turns that a worker runs at once (default: more than there are)")
     parser.add_argument("--no-nginx", action="store_true")
     options = parser.parse_args()
     nginx = None if options.no_nginx else shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     with tempfile.TemporaryDirectory(prefix="cluster-") as home:
         numbers, faults = cluster_run(
-            Path(home), sessions=options.sessions, turns=options.turns, rounds=options.rounds, nginx=nginx
+            Path(home),
+            sessions=options.sessions,
+            turns=options.turns,
+            rounds=options.rounds,
+            places=options.places,
+            nginx=nginx,
         )
     print(", ".join(f"{value} {name}" for name, value in numbers.items()), "behind nginx" if nginx else "without nginx")
     for line in faults:
