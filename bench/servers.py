@@ -75,17 +75,23 @@ def flood(servers, deltas):
     return took
 
 
+def _with_ended_s(pid):
+    """Seconds of processor of a process, of those below it, and of those below it that have ended."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]
+    return cpu_s(pid) + (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(servers, postgres, deltas, rounds):
     """Medians: events a second, and µs of processor for each event in the servers and in PostgreSQL."""
     rates, ours, theirs = [], [], []
     for number in range(rounds + 1):
-        before = sum(cpu_s(server.pid) for server in servers), cpu_s(postgres.process.pid)
+        before = sum(cpu_s(server.pid) for server in servers), _with_ended_s(postgres.process.pid)
         events = _TURNS * deltas
         took = flood(servers, deltas)
         if number:  # the first one warms up
             rates.append(events / took)
             ours.append((sum(cpu_s(server.pid) for server in servers) - before[0]) / events * 1e6)
-            theirs.append((cpu_s(postgres.process.pid) - before[1]) / events * 1e6)
+            theirs.append((_with_ended_s(postgres.process.pid) - before[1]) / events * 1e6)
     return tuple(map(statistics.median, (rates, ours, theirs)))
 
 
