@@ -225,7 +225,9 @@ def cluster_run(home, *, sessions, turns, rounds, places=None, seed=1, seconds=6
                 talk.stop()
             _join(posters, patience)
             finished.set()
-            _join([*(thread(talk.ask) for talk in talks), *watchers], patience)
+            # Where something was wrong nothing more is asked, and nothing more is seen.
+            whole = [n for n, talk in enumerate(talks) if not talk.record.faults]
+            _join([*(thread(talks[n].ask) for n in whole), *(watchers[n] for n in whole)], patience)
             for talk in talks:
                 talk.watcher.events[:] = talk.watcher.events + talk.poster.events[talk.watcher.last :]
                 talk.look()

@@ -14,6 +14,8 @@ from tests.sse import Malformed
 #: Longer than any restart; a heartbeat comes every 15 s, so that silence this long is a fault.
 _SILENCE_S = 30.0
 _PAUSE_S = 0.05
+#: The server stops, or a proxy has lost it under a request.
+_NOBODY = {502, 503}
 _GONE = (OSError, http.client.HTTPException, AssertionError, ValueError)
 
 
@@ -53,7 +55,7 @@ def persistently(client, patience, method, path, *, body=None, headers=None):
         except _GONE:
             patience.pause()
             continue
-        if answer.status != 503:
+        if answer.status not in _NOBODY:
             return answer
         patience.pause()
 
@@ -132,7 +134,7 @@ def connect(client, patience, method, path, **options):
         except _GONE:
             body = b""
         stream.close()
-        if stream.status != 503:
+        if stream.status not in _NOBODY:
             return None, (stream.status, body)
         patience.pause()
 
