@@ -1,6 +1,7 @@
 """PostgreSQL: its address, its connections, and how several processes write to it side by side."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -84,9 +85,14 @@ def open_engine(parsed: URL) -> Engine:
             connection.close()  # the pool does not know it yet
             raise
 
+    disposed = threading.Event()
+    sa.event.listen(engine, "engine_disposed", lambda _engine: disposed.set())
+
     @sa.event.listens_for(engine, "checkin")
     def _rest(_connection: Any, record: Any) -> None:
         record.info["rests_since"] = time.monotonic()
+        if disposed.is_set():  # it was in use meanwhile, and no pool will close it any more
+            record.close()
 
     @sa.event.listens_for(engine, "checkout")
     def _look(connection: Any, record: Any, _proxy: Any) -> None:

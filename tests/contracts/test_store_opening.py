@@ -285,3 +285,16 @@ def test_a_file_that_is_no_database_is_said_so_and_its_folder_let_go(tmp_path):
     for _ in range(2):
         with pytest.raises(StoreError, match="cannot be opened: file is not a database"):
             open_store(None, tmp_path, patience_s=0)
+
+
+def test_a_connection_that_is_in_use_while_the_store_closes_is_closed_when_it_is_given_back(tmp_path, postgres_url):
+    store = open_store(postgres_url, tmp_path)
+    with store.engine.connect() as used:
+        connection = used.connection.driver_connection
+        store.close()
+        assert not connection.closed
+
+    assert connection.closed
+    with store.engine.connect() as late:
+        connection = late.connection.driver_connection
+    assert connection.closed
