@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opencode import telemetry
-from opencode.errors import Cancelled, ToolError
+from opencode.errors import Cancelled, StoreError, ToolError
 from opencode.tool.arguments import printable
 from opencode.tool.port import Tool, ToolContext, ToolOutcome
 
@@ -30,13 +30,18 @@ class Toolbox:
         return [self._find(name) for name in names]
 
     def run(self, name: str, params: Mapping[str, Any], context: ToolContext) -> ToolOutcome:
-        """Run one call. Every failure comes back as a result with `is_error`, but for `Cancelled`, which is raised."""
+        """Run one call. Every failure comes back as a result with `is_error`, but for those that are not the tool's.
+
+        Raises:
+            Cancelled: the turn is to end.
+            StoreError: what the tool said could not be stored; `StaleAttempt` where another process has the turn now.
+        """
         context.cancel.check()
         try:
             tool = self._find(name)
             with telemetry.span(f"execute_tool {name}", **{"gen_ai.tool.name": name}):
                 return ToolOutcome(tool.run(params, context))
-        except Cancelled:
+        except (Cancelled, StoreError):
             raise
         except ToolError as exc:
             return ToolOutcome(str(exc), is_error=True)

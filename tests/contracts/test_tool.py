@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from opencode.errors import Cancelled, ToolError
+from opencode.errors import Cancelled, StaleAttempt, ToolError
 from opencode.tool.port import ToolContext
 from opencode.tool.toolbox import Toolbox
 from tests.tool.desk import Background, Desk
@@ -514,3 +514,10 @@ def test_the_systems_refusal_is_told_without_paths_of_the_host(desk):
 def test_an_abort_goes_through_the_toolbox(desk):
     with pytest.raises(Cancelled):
         Toolbox([Broken(Cancelled("aborted"))]).run("broken", {}, desk.context())
+
+
+def test_output_that_cannot_be_stored_is_no_fault_of_the_tools(desk, caplog):
+    with pytest.raises(StaleAttempt):
+        Toolbox([Broken(StaleAttempt("another has it"))]).run("broken", {}, desk.context())
+
+    assert caplog.text == ""
