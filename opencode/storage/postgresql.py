@@ -85,14 +85,9 @@ def open_engine(parsed: URL) -> Engine:
             connection.close()  # the pool does not know it yet
             raise
 
-    disposed = threading.Event()
-    sa.event.listen(engine, "engine_disposed", lambda _engine: disposed.set())
-
     @sa.event.listens_for(engine, "checkin")
     def _rest(_connection: Any, record: Any) -> None:
         record.info["rests_since"] = time.monotonic()
-        if disposed.is_set():  # it was in use meanwhile, and no pool will close it any more
-            record.close()
 
     @sa.event.listens_for(engine, "checkout")
     def _look(connection: Any, record: Any, _proxy: Any) -> None:
@@ -105,7 +100,19 @@ def open_engine(parsed: URL) -> Engine:
         except connection_errors as exc:
             raise sa.exc.DisconnectionError from exc
 
+    _close_late(engine)
     return engine
+
+
+def _close_late(engine: Engine) -> None:
+    """A connection that was in use when the pool was closed is closed when it comes back: no pool will do it."""
+    disposed = threading.Event()
+    sa.event.listen(engine, "engine_disposed", lambda _engine: disposed.set())
+
+    @sa.event.listens_for(engine, "checkin")
+    def _close(_connection: Any, record: Any) -> None:
+        if disposed.is_set():
+            record.close()
 
 
 def wait_to_migrate(connection: Connection) -> None:
