@@ -1,5 +1,6 @@
 """Origins and public addresses: `scheme://host[:port]`, as browsers write them (RFC 6454)."""
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -24,3 +25,12 @@ def origin(text: str) -> str:
         raise ValueError("must end after the host and its port")
     port = "" if parts.port in {None, _USUAL_PORTS[parts.scheme]} else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}"
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is given as an IP address, without brackets, and not by a name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -4,7 +4,6 @@
 (`opencode/server/authentication.py`) and its scope.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import NoReturn
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from werkzeug.datastructures import Headers
 
 from opencode.errors import Forbidden, SettingsError
-from opencode.origins import origin
+from opencode.origins import is_address, origin
 from opencode.settings import Settings, is_loopback
 
 SCOPES = ("read", "write", "approve")
@@ -154,7 +153,7 @@ class Guard:
         name = _host_name(host)
         if name is None:
             raise Forbidden("The Host header is missing or malformed.")
-        if (self._auth and not self._listed) or name in self._hosts or _is_address(name):
+        if (self._auth and not self._listed) or name in self._hosts or is_address(name):
             return
         raise Forbidden(
             f"Host {name!r} is not allowed here. If it is yours, start the server with OPENCODE_ALLOWED_HOSTS={name}"
@@ -219,11 +218,3 @@ def _host_name(host: str) -> str | None:
     except ValueError:
         return None
     return name.rstrip(".") if name and re.fullmatch(r"[\w.:-]+", name, re.ASCII) else None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

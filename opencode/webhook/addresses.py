@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from opencode.errors import SettingsError
+from opencode.origins import is_address
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: IPv4 addresses in the dress of IPv6 ones (RFC 6052): a gateway leads to what is inside.
@@ -35,7 +36,7 @@ class Allowed:
         """
         names, networks = set(), []
         for entry in entries:
-            if "/" not in entry and not _is_address(entry):
+            if "/" not in entry and not is_address(entry):
                 names.add(entry.lower())
                 continue
             try:
@@ -72,7 +73,7 @@ def target(url: str, allowed: Allowed) -> Target:
     host = (parts.hostname or "").rstrip(".")
     if parts.scheme not in {"http", "https"} or not host or parts.username or parts.password or parts.fragment:
         raise SettingsError("OPENCODE_WEBHOOK_URLS must be URLs such as https://name/path, without user and fragment.")
-    listed = host in allowed.names or (_is_address(host) and allowed.has(ipaddress.ip_address(host)))
+    listed = host in allowed.names or (is_address(host) and allowed.has(ipaddress.ip_address(host)))
     if parts.scheme == "http" and not listed:
         raise SettingsError(
             f"OPENCODE_WEBHOOK_URLS: http://{host} would send what sessions say unencrypted. Use https, or list it in"
@@ -109,11 +110,3 @@ def is_public(address: _Address) -> bool:
         if address not in _UNICAST:
             return False
     return address.is_global and not address.is_multicast
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
