@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.live.client import Client
-from tests.live.server import Server, until
+from tests.live.server import Server, side_by_side, until
 
 TOKEN = "ann-token-0123456789"
 
@@ -52,15 +52,8 @@ def servers(tmp_path_factory, pages):
         "guarded": Server.serve(home / "guarded", token=TOKEN, OPENCODE_RATE_LIMIT="off", **allowed),
         "linked": Server.serve(home / "linked", "--auth", OPENCODE_RATE_LIMIT="off"),
     }
-    try:
-        for server in servers.values():
-            server.start()
-        for server in servers.values():
-            server.ready()
+    with side_by_side(servers):
         yield servers
-    finally:
-        for server in servers.values():
-            server.kill()
 
 
 @pytest.fixture

@@ -228,3 +228,17 @@ def run(command, home, *, seconds=30.0, cwd=ROOT, **variables):
         timeout=seconds,
         check=False,
     )
+
+
+@contextlib.contextmanager
+def side_by_side(servers):
+    """Servers by name: started all together, since each takes its time, and given when all answer."""
+    try:
+        for server in servers.values():
+            server.start()
+        for server in servers.values():
+            server.ready()
+        yield
+    finally:
+        for server in servers.values():
+            server.kill()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.live.client import Client
-from tests.live.server import Server, free_port, run, until
+from tests.live.server import Server, free_port, run, side_by_side, until
 
 WAYS = ["opencode serve", "gunicorn", "flask run"]
 
@@ -20,15 +20,8 @@ def ways(tmp_path_factory):
         "gunicorn": Server.gunicorn(home / "gunicorn", "--access-logfile", "-", "--log-level", "debug", **options),
         "flask run": Server.flask(home / "flask", **options),
     }
-    try:
-        for server in servers.values():
-            server.start()
-        for server in servers.values():
-            server.ready()
+    with side_by_side(servers):
         yield servers
-    finally:
-        for server in servers.values():
-            server.kill()
 
 
 def sent_back(answer):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.live.client import Client, names
-from tests.live.server import ROOT, Server, free_port, run
+from tests.live.server import ROOT, Server, free_port, run, side_by_side
 from tests.sse import check_turn
 
 TOKEN = "ann-token-0123456789"
@@ -48,15 +48,8 @@ def ways(tmp_path_factory):
         "gunicorn -b 0.0.0.0": Server.gunicorn(home / "wide", host="0.0.0.0", **options),
         "Procfile, no token": Server.procfile(home / "procfile-no-token", WEB_CONCURRENCY=4, **options),
     }
-    try:
-        for server in servers.values():
-            server.start()
-        for server in servers.values():
-            server.ready()
+    with side_by_side(servers):
         yield servers
-    finally:
-        for server in servers.values():
-            server.kill()
 
 
 def masked(event):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.client import Client
-from tests.live.server import Server, until
+from tests.live.server import Server, side_by_side, until
 from tests.ws import CLOSE, TEXT, Peer, Raw, check_events, frame
 
 WAYS = ["gunicorn app:app", "flask run"]
@@ -33,15 +33,8 @@ def ways(tmp_path_factory):
         "gunicorn app:app": Server.gunicorn(home / "gunicorn", "--access-logfile", "-", **options),
         "flask run": Server.flask(home / "flask", **options),
     }
-    try:
-        for server in servers.values():
-            server.start()
-        for server in servers.values():
-            server.ready()
+    with side_by_side(servers):
         yield servers
-    finally:
-        for server in servers.values():
-            server.kill()
 
 
 @pytest.mark.parametrize("way", WAYS)
