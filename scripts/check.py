@@ -1,9 +1,9 @@
 """Run all checks: `python -m scripts.check [--lint]`.
 
-Format, lint and types first, then the test suite, in two lanes side by side. In one the tests run twice: plain, and
-patched by gevent as the server runs. In the other the live tests, which start servers and browsers of their own and
-mostly wait for them, run once. The last line sums all runs up; a check that fails without a failing test (the linter, a
-run that died or found no tests) counts there as one failure.
+Format, lint and types first, then the test suite in parts (`scripts/parts.py`), some of them side by side: the tests
+plain, those that gevent matters to once more patched by it, as the server runs, and the live tests, which start servers
+and browsers of their own and mostly wait for them. The last line sums all runs up; a check that fails without a failing
+test (the linter, a run that died or found no tests) counts there as one failure.
 """
 
 import contextlib
@@ -15,11 +15,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from scripts.parts import Part, parts, side_by_side
 from scripts.progress import Steps, Ticker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,8 +33,12 @@ LINTERS = {
     "ruff check": ("ruff", "check", "."),
     "mypy": ("mypy",),
 }
-# What make, or git where a hook calls us, hands on would reach the servers and tools that the tests start.
-_DROPPED = re.compile(r"MAKE\w*|MFLAGS|RUN_\w+|PORT|HOST|DIR|GIT_(DIR|WORK_TREE|INDEX_FILE|PREFIX)")
+# What make, or git where a hook calls us, hands on would reach the servers and tools that the tests start. Some hundred
+# of those are Pythons, so bytecode is kept, too.
+_DROPPED = re.compile(
+    r"MAKE\w*|MFLAGS|RUN_\w+|PORT|HOST|DIR|GIT_(DIR|WORK_TREE|INDEX_FILE|PREFIX)|PYTHONDONTWRITEBYTECODE"
+)
+_PATIENCE = ("nice", "-n", "5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +71,23 @@ def judge(counts: dict[str, int], exit_code: int) -> tuple[Result, str]:
 
 
 class PytestRun:
-    """The suite once, in a process group of its own; its output goes to a file."""
+    """A part of the suite, in a process group of its own; its output goes to a file in `logs`."""
 
-    def __init__(self, name: str, module: str, arguments: list[str]) -> None:
-        self.name = name
-        self.log = LOGS / f"{name}.log"
-        self._counts = LOGS / f"{name}.json"
-        self._command = [sys.executable, "-m", module, "-p", "scripts.pytest_counts", "--counts", str(self._counts)]
-        # Caches apart: the two runs would overwrite each other's.
-        self._command += ["-o", f"cache_dir=.pytest_cache/{name}", *arguments]
+    def __init__(self, part: Part, logs: Path = LOGS) -> None:
+        self.name = f"{part.kind} {part.name}"
+        file = f"{part.kind}-{part.name}"
+        self.log = logs / f"{file}.log"
+        self._counts = logs / f"{file}.json"
+        self._command = [*_PATIENCE] if part.patient else []
+        self._command += [sys.executable, "-m", part.module, "-p", "scripts.pytest_counts"]
+        # Caches apart: the runs would overwrite each other's.
+        self._command += ["--counts", str(self._counts), "-o", f"cache_dir=.pytest_cache/{file}", *part.arguments()]
         self._process: subprocess.Popen[bytes] | None = None
         self._began_s = self._took_s = 0.0
 
     @property
-    def started(self) -> bool:
-        return self._process is not None
+    def ended(self) -> bool:
+        return bool(self._took_s)
 
     def start(self) -> None:
         self._began_s = time.monotonic()
@@ -94,18 +102,19 @@ class PytestRun:
         elif time.monotonic() - self._began_s > RUN_LIMIT_S:
             with self.log.open("a") as log:
                 log.write(f"\nstopped: not done after {RUN_LIMIT_S:.0f} s\n")
-            self.stop()
+            stop([self])
         return not self._took_s
 
-    def stop(self) -> None:
-        """End it and all that it started in its group."""
-        if self._process is None:
-            return
-        for number, wait_s in ((signal.SIGINT, GRACE_S), (signal.SIGKILL, None)):
+    def signal(self, number: int) -> None:
+        """To it and all that it started in its group."""
+        if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
+
+    def wait(self, seconds: float | None) -> None:
+        if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(wait_s)
+                self._process.wait(seconds)
 
     def counts(self) -> dict[str, int]:
         try:
@@ -165,35 +174,42 @@ def lint(steps: Steps) -> list[Result]:
 
 
 def run_tests(steps: Steps) -> list[Result]:
-    steps.begin("pytest: plain, then under gevent; beside them what is live")
-    lanes = [
-        [
-            PytestRun("plain", "pytest", ["-m", "not live"]),
-            PytestRun("gevent", "scripts.pytest_gevent", ["-m", "not live"]),
-        ],
-        [PytestRun("live", "pytest", ["-m", "live"])],
-    ]
-    runs = [run for lane in lanes for run in lane]
-    try:
-        with Ticker(lambda: " · ".join(run.describe() for run in runs if run.started)) as ticker:
-            while sum([_drive(lane) for lane in lanes]):
-                time.sleep(0.1)
-                ticker.tick()
-    except BaseException:
-        for run in runs:
-            run.stop()
-        raise
+    steps.begin(f"pytest, {side_by_side()} parts at a time: plain, under gevent, live")
+    runs = [PytestRun(part) for part in parts()]
+    with Ticker(lambda: describe(runs)) as ticker:
+        run_all(runs, side_by_side(), ticker.tick)
     return [run.finish(steps) for run in runs]
 
 
-def _drive(lane: list[PytestRun]) -> bool:
-    """Start the lane's next run where the one before it has ended; False where all have."""
-    for run in lane:
-        if not run.started:
-            run.start()
-        if run.running():
-            return True
-    return False
+def run_all(runs: list[PytestRun], at_once: int, tick: Callable[[], None]) -> None:
+    """Run them, in their order and so many at once; whatever interrupts that stops those that run."""
+    waiting, running = list(runs), []
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(waiting.pop(0))
+                running[-1].start()
+            time.sleep(0.1)
+            running = [run for run in running if run.running()]
+            tick()
+    except BaseException:
+        stop(running)
+        raise
+
+
+def stop(runs: list[PytestRun]) -> None:
+    for number, wait_s in ((signal.SIGINT, GRACE_S), (signal.SIGKILL, None)):
+        for run in runs:
+            run.signal(number)
+        for run in runs:
+            run.wait(wait_s)
+
+
+def describe(runs: list[PytestRun]) -> str:
+    """How far they have come."""
+    running = [run.describe() for run in runs if run.running()]
+    ended = sum(run.ended for run in runs)
+    return " · ".join([f"{ended} of {len(runs)} parts", *running])
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,76 @@
+"""The test suite in parts, which `scripts.check` runs side by side until all are done.
+
+Every test runs plain, but for those marked `live` once more under gevent, as the server runs; of those that are marked
+`once` the second time is left out. A part is some folders and files of one of these three kinds. The last part of each
+kind is whatever the others leave, so that a new file is in one by itself.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MARKS = {"plain": "not live", "gevent": "not live and not once", "live": "live"}
+MODULES = {"plain": "pytest", "gevent": "scripts.pytest_gevent", "live": "pytest"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tests of one kind below `paths`, those below `without` left out; all relative to the project."""
+
+    kind: str
+    name: str
+    paths: tuple[str, ...] = ("tests",)
+    without: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def module(self) -> str:
+        return MODULES[self.kind]
+
+    @property
+    def patient(self) -> bool:
+        """Whether it is to be given a core when others want it too.
+
+        Live tests mostly wait. What answers them is quick if it need not queue behind those who only compute.
+        """
+        return self.kind != "live"
+
+    def arguments(self) -> list[str]:
+        """For pytest."""
+        return ["-m", MARKS[self.kind], *(f"--ignore={path}" for path in self.without), *self.paths]
+
+    def takes(self, file: Path) -> bool:
+        """Whether pytest would look for tests of this part in a file, relative to the project."""
+        return _below(file, self.paths) and not _below(file, self.without)
+
+
+def _below(file: Path, paths: tuple[str, ...]) -> bool:
+    return any(file.is_relative_to(path) for path in paths)
+
+
+def _divided(kind: str, parts: dict[str, tuple[str, ...]]) -> list[Part]:
+    """These, and what they leave."""
+    taken = tuple(path for paths in parts.values() for path in paths)
+    return [*(Part(kind, name, paths) for name, paths in parts.items()), Part(kind, "rest", without=taken)]
+
+
+_STREAMS = ("pump", "slow_clients", "readers", "streams")
+_FAULTS = ("faults", "cluster", "ways_to_run", "fuzz", "typescript")
+_LIVE = {
+    "streams": tuple(f"tests/live/test_{name}.py" for name in _STREAMS),
+    "faults": tuple(f"tests/live/test_{name}.py" for name in _FAULTS),
+    "browser": ("tests/browser",),
+    "commands": ("tests/cli", "tests/client"),
+}
+_REPEATED = {"tool": ("tests/tool", "tests/contracts"), "server": ("tests/server", "tests/security")}
+
+
+def parts() -> list[Part]:
+    """In the order in which they are begun: those that take longest first."""
+    live = _divided("live", _LIVE)
+    plain, patched = _divided("plain", _REPEATED), _divided("gevent", _REPEATED)
+    return [*live[:2], patched[0], plain[0], *live[2:], *patched[1:], *plain[1:]]
+
+
+def side_by_side() -> int:
+    """How many parts run at once: two to a core, since half of them mostly wait; not more than memory has room for."""
+    return min(8, 2 * (os.cpu_count() or 1))
