@@ -15,7 +15,7 @@ import textwrap
 import tokenize
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -165,6 +165,7 @@ def _called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
+@cache  # parsed once for all rules
 def package_modules() -> list[Module]:
     return _read(sorted((ROOT / "opencode").rglob("*.py")))
 

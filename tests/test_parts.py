@@ -72,19 +72,26 @@ def test_pytest_looks_where_the_part_says(tmp_path):
 #: With these a test waits, or has something of ours that does so run in its own process.
 WAITING = {"asyncio", "concurrent", "multiprocessing", "queue", "select", "selectors", "threading"}
 RUNNING = {
-    *("app", "make_app", "make_lasting_app", "client", "serve", "port", "store", "log", "play", "desk"),
+    *("app", "make_app", "make_lasting_app", "client", "serve", "port", "store", "log", "play"),
     *("postgres", "postgres_url", "valkey"),
 }
 
 
 def waits(source):
-    """What in a test file needs to be seen under gevent."""
+    """What needs to be seen under gevent in that which is marked `once`: a whole file, or some of its tests."""
+    tree = ast.parse(source)
+    tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
+    once = [test for test in tests if "pytest.mark.once" in map(ast.unparse, test.decorator_list)]
+    if any(ast.unparse(node) == "pytestmark = pytest.mark.once" for node in tree.body):
+        once = [tree]
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in [node for part in once for node in ast.walk(part)]:
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names} & WAITING
         elif isinstance(node, ast.ImportFrom):
             found |= {(node.module or "").partition(".")[0]} & WAITING
+        elif isinstance(node, ast.Name):
+            found |= {node.id} & WAITING
         elif isinstance(node, ast.FunctionDef) and (node.name.startswith("test_") or node.decorator_list):
             found |= {argument.arg for argument in node.args.args} & RUNNING
     return found
@@ -92,19 +99,27 @@ def waits(source):
 
 def test_only_what_does_not_wait_is_left_out_under_gevent():
     sources = {str(file): (ROOT / file).read_text() for file in TESTS}
-    once = {file: source for file, source in sources.items() if "mark.once" in source}
+    once = {file: source for file, source in sources.items() if "pytest.mark.once" in source}
 
     assert "tests/test_settings.py" in once
     assert {file: waits(source) for file, source in once.items() if waits(source)} == {}
 
 
+FILE = "import pytest\npytestmark = pytest.mark.once\n"
+TEST = "import threading\n@pytest.mark.once\n"
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("import threading", {"threading"}),
-        ("def test_it():\n    from concurrent.futures import Future", {"concurrent"}),
-        ("def test_it(tmp_path, make_app): pass", {"make_app"}),
-        ("import json\ndef test_it(tmp_path): pass", set()),
+        (f"{FILE}import threading", {"threading"}),
+        (f"{FILE}def test_it():\n    from concurrent.futures import Future", {"concurrent"}),
+        (f"{FILE}def test_it(tmp_path, make_app): pass", {"make_app"}),
+        (f"{FILE}@pytest.fixture\ndef own(app): pass", {"app"}),
+        (f"{FILE}import json\ndef test_it(tmp_path): pass", set()),
+        (f"{TEST}def test_it(): threading.Event().wait()", {"threading"}),
+        (f"{TEST}def test_it(client): pass", {"client"}),
+        (f"{TEST}def test_it(tmp_path): pass\ndef test_another(client): threading.Event()", set()),
     ],
 )
 def test_what_waits_is_noticed(source, found):
@@ -123,11 +138,11 @@ class Process(check.PytestRun):
 
 
 def test_so_many_run_at_once_and_each_once(tmp_path):
-    # Each waits until two are there, then looks how many are.
+    # Each waits until two are there, the last for nobody, then looks how many are.
     program = """
+[ $0 = d ] && touch $1/last
 touch $1/$0.here
 until [ "$(ls $1/*.here | wc -l)" -ge 2 ] || [ -e $1/last ]; do sleep 0.02; done
-[ $0 = d ] && touch $1/last
 ls $1/*.here | wc -l >> $1/seen
 rm $1/$0.here
 """
