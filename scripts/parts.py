@@ -5,6 +5,7 @@ Every test runs plain, but for those marked `live` once more under gevent, as th
 kind is whatever the others leave, so that a new file is in one by itself.
 """
 
+import itertools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,15 +61,18 @@ _LIVE = {
     "faults": tuple(f"tests/live/test_{name}.py" for name in _FAULTS),
     "browser": ("tests/browser",),
     "commands": ("tests/cli", "tests/client"),
+    "terminal": ("tests/tui", "tests/contracts", "tests/session"),
 }
 _REPEATED = {"tool": ("tests/tool", "tests/contracts"), "server": ("tests/server", "tests/security")}
 
 
 def parts() -> list[Part]:
-    """In the order in which they are begun: those that take longest first."""
+    """In the order in which they are begun: waiting and computing ones in turn, the longest first."""
     live = _divided("live", _LIVE)
-    plain, patched = _divided("plain", _REPEATED), _divided("gevent", _REPEATED)
-    return [*live[:2], patched[0], plain[0], *live[2:], *patched[1:], *plain[1:]]
+    repeated = [
+        part for pair in zip(*(_divided(kind, _REPEATED) for kind in ("gevent", "plain")), strict=True) for part in pair
+    ]
+    return [part for pair in itertools.zip_longest(live, repeated) for part in pair if part]
 
 
 def side_by_side() -> int:
