@@ -63,7 +63,10 @@ _LIVE = {
     "commands": ("tests/cli", "tests/client"),
     "terminal": ("tests/tui", "tests/contracts", "tests/session"),
 }
-_REPEATED = {"tool": ("tests/tool", "tests/contracts"), "server": ("tests/server", "tests/security")}
+_REPEATED: dict[str, tuple[str, ...]] = {
+    "tool": ("tests/tool", "tests/contracts"),
+    "server": ("tests/server", "tests/security"),
+}
 
 
 def parts() -> list[Part]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import check
 from scripts.parts import MARKS, Part, parts, side_by_side
+from scripts.runs import Run, describe, run_all
 from tests.live.server import until
 
 pytestmark = pytest.mark.once
@@ -129,12 +129,9 @@ def test_what_waits_is_noticed(source, found):
 # How they are run
 
 
-class Process(check.PytestRun):
-    """A program in the place of a run of pytest."""
-
-    def __init__(self, name, logs, program, *words):
-        super().__init__(Part("plain", name), logs)
-        self._command = [*check._PATIENCE, "sh", "-c", program, name, *map(str, words)]
+def process(name, logs, program, *words):
+    """A shell in the place of a run of pytest."""
+    return Run(name, ["nice", "sh", "-c", program, name, *map(str, words)], logs / f"{name}.log")
 
 
 def test_so_many_run_at_once_and_each_once(tmp_path):
@@ -146,19 +143,19 @@ until [ "$(ls $1/*.here | wc -l)" -ge 2 ] || [ -e $1/last ]; do sleep 0.02; done
 ls $1/*.here | wc -l >> $1/seen
 rm $1/$0.here
 """
-    runs = [Process(name, tmp_path, program, tmp_path) for name in "abcd"]
+    runs = [process(name, tmp_path, program, tmp_path) for name in "abcd"]
     seen = []
 
-    check.run_all(runs, 2, lambda: seen.append(check.describe(runs)))
+    run_all(runs, 2, lambda: seen.append(describe(runs)))
 
     counted = [int(line) for line in (tmp_path / "seen").read_text().split()]
     assert len(counted) == 4
     assert max(counted) == 2
-    assert seen[-1] == "4 of 4 parts"
+    assert seen[-1] == "4 of 4 done"
 
 
 def test_an_interruption_ends_all_that_run(tmp_path):
-    runs = [Process(name, tmp_path, 'touch "$1"; exec sleep 60', tmp_path / name) for name in "ab"]
+    runs = [process(name, tmp_path, 'touch "$1"; exec sleep 60', tmp_path / name) for name in "ab"]
 
     def interrupt():
         if all((tmp_path / name).exists() for name in "ab"):
@@ -166,7 +163,7 @@ def test_an_interruption_ends_all_that_run(tmp_path):
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        check.run_all(runs, 2, interrupt)
+        run_all(runs, 2, interrupt)
 
     assert time.monotonic() - began < 50, "nobody waited for them"
     until(lambda: not any(run.running() for run in runs), 30, "both to have ended")
