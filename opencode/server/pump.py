@@ -19,6 +19,7 @@ import termios
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from gevent import get_hub
@@ -26,9 +27,9 @@ from gevent.hub import Waiter
 
 from opencode.server.sending import Sending
 from opencode.server.tally import Tally
-from opencode.server.waiting import Follower, Frame, Group, framed, in_slices, lacking
+from opencode.server.waiting import Follower, Frame, Group, Parked, Waiting, framed, in_slices, lacking
 from opencode.session.log import EventLog
-from opencode.session.tail import Park, Place, Tail
+from opencode.session.tail import Chunk, Park, Place, Tail
 
 _TICK_S = 1.0
 _READ = 1  # libev's flag for a watch on input
@@ -65,24 +66,22 @@ class Pump:
         ):
             return None
 
-        def park(session_id: str, tail: Tail, place: Place, turn_id: str | None) -> None:
+        def park(session_id: str, tail: Tail, place: Place, turn_id: str | None) -> Iterator[Chunk]:
             group = self._group(session_id, tail)
-            self._wait(Follower(connection, group, place, turn_id, tally=tally, waiter=Waiter()))
+            return self._wait(Follower(connection, group, place, turn_id, tally=tally))
 
         return park
 
-    def _wait(self, follower: Follower) -> None:
-        group, tail = follower.group, follower.group.tail
+    def _wait(self, follower: Follower) -> Iterator[Chunk]:
         watch = self._hub.loop.io(follower.fd, _READ)
         try:
-            follower.waits = True
-            group.followers.add(follower)
-            self._put_off(follower, len(self._slots) - 1)
+            self._join(follower)
             watch.start(self._readable, follower, watch)
-            # Looked at after joining: what comes from here on rings.
-            if self._has_ended(tail) or tail.last_seq > follower.place.seq:
-                self._look_again(group)
-            follower.waiter.get()
+            yield Waiting(Parked(follower), follower.place.seq)
+            if follower.waits:  # nobody took it, so its greenlet waits
+                waiter = Waiter()
+                follower.go_on = partial(self._hub.loop.run_callback, waiter.switch, None)
+                waiter.get()
         finally:
             watch.stop()
             watch.close()
@@ -91,6 +90,15 @@ class Pump:
             raise ConnectionResetError(errno.ECONNRESET, "the client has left")
         if follower.rest:
             follower.connection.sendall(follower.rest)
+
+    def _join(self, follower: Follower) -> None:
+        group, tail = follower.group, follower.group.tail
+        follower.waits = True
+        group.followers.add(follower)
+        self._put_off(follower, len(self._slots) - 1)
+        # Looked at after joining: what comes from here on rings.
+        if self._has_ended(tail) or tail.last_seq > follower.place.seq:
+            self._look_again(group)
 
     def _group(self, session_id: str, tail: Tail) -> Group:
         group = self._groups.get(tail)
@@ -112,10 +120,10 @@ class Pump:
             group.unlisten()
 
     def _wake(self, follower: Follower) -> None:
-        """Let its own greenlet go on; from here on the pump does not write to it."""
+        """Let its generator go on; from here on the pump does not write to it."""
         if follower.waits:
             self._remove(follower)
-            self._hub.loop.run_callback(follower.waiter.switch, None)
+            follower.go_on()
 
     @staticmethod
     def _remove(follower: Follower) -> None:

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from opencode.server.tally import Tally
-from opencode.session.tail import Place, Tail
+from opencode.session.tail import Chunk, Place, Tail
 
 #: How long followers are served before other greenlets get their turn, and after how many the clock is looked at.
 _SLICE_S = 0.005
@@ -20,6 +20,7 @@ class Follower:
         "connection",
         "events",
         "fd",
+        "go_on",
         "gone",
         "group",
         "length",
@@ -28,22 +29,18 @@ class Follower:
         "slot",
         "tally",
         "turn_id",
-        "waiter",
         "waits",
         "written_at",
     )
 
-    def __init__(
-        self, connection: Any, group: "Group", place: Place, turn_id: str | None, *, tally: Tally, waiter: Any
-    ) -> None:
-        """`waiter` is what its greenlet waits by; `tally` counts what is sent."""
+    def __init__(self, connection: Any, group: "Group", place: Place, turn_id: str | None, *, tally: Tally) -> None:
+        """`tally` counts what is sent."""
         self.connection = connection
         self.fd: int = connection.fileno()
         self.group = group
         self.place = place
         self.turn_id = turn_id
         self.tally = tally
-        self.waiter = waiter
         self.rest = _NOTHING
         #: What the pump has written to it, until it leaves.
         self.length = self.events = 0
@@ -51,6 +48,40 @@ class Follower:
         #: Of the pump's ticks, the one that it will be looked at by.
         self.slot: set[Follower] = set()
         self.waits = self.gone = False
+        #: Lets its generator go on, when it waits no longer.
+        self.go_on: Callable[[], object] = _nothing
+
+
+def _nothing() -> None:
+    """Nobody has to be told."""
+
+
+class Parked(bytes):
+    """No bytes: the sign of a stream that its follower waits at the pump.
+
+    Whoever iterates over the answer may leave it there (`take`). Who does not know the sign sends nothing for it and
+    asks for the next bytes, and so waits for them.
+    """
+
+    follower: Follower
+
+    def __new__(cls, follower: Follower) -> Self:
+        sign = super().__new__(cls)
+        sign.follower = follower
+        return sign
+
+    def take(self, go_on: Callable[[], object]) -> bool:
+        """Have `go_on` called when there is more to do, in the loop; False: that is so already."""
+        if self.follower.waits:
+            self.follower.go_on = go_on
+        return self.follower.waits
+
+
+class Waiting(Chunk):
+    """The sign in the place of a chunk: it moves its follower nowhere."""
+
+    def __init__(self, sign: Parked, seq: int) -> None:
+        super().__init__(seq + 1, seq, sign)
 
 
 class Group:

@@ -25,8 +25,9 @@ BEAT = b": beat\n\n"
 class Reader(threading.Thread):
     """A stream at the pump, and its client's side of the socket."""
 
-    def __init__(self, pump, log, session_id, after, *, turn_id=None):
+    def __init__(self, pump, log, session_id, after, *, takes, turn_id=None):
         super().__init__(daemon=True)
+        self.takes = takes
         listener = socket.create_server(("127.0.0.1", 0))
         with listener:
             self.client = socket.create_connection(listener.getsockname(), timeout=DEADLINE_S)
@@ -43,11 +44,18 @@ class Reader(threading.Thread):
 
     def run(self):
         try:
-            self.given += self.chunks
+            for chunk in self.chunks:
+                self.given.append(chunk) if chunk.data else self.wait(chunk.data)
         except OSError as exc:
             self.failure = exc
         finally:
             self.chunks.close()
+
+    def wait(self, sign):
+        """Leave the generator where it is, as the worker does, or have it wait by itself."""
+        more = threading.Event()
+        if self.takes and sign.take(more.set):
+            assert more.wait(DEADLINE_S)
 
     def take(self, size):
         data = b""
@@ -87,13 +95,14 @@ def turn(log):
     return started_turn(log.append, stored_session(log._store))
 
 
-@pytest.fixture
-def read(pump, log, turn):
+@pytest.fixture(params=["waits", "put aside"])
+def read(pump, log, turn, request):
     """Starts a reader, which waits at the pump when this returns."""
+    takes = request.param == "put aside"
     with contextlib.ExitStack() as stack:
 
         def reader(**more):
-            own = Reader(pump, log, turn.session_id, log.last_seq(turn.session_id), **more)
+            own = Reader(pump, log, turn.session_id, log.last_seq(turn.session_id), takes=takes, **more)
             stack.callback(own.close)
             eventually(lambda: waiting(pump) or not own.is_alive())
             return own
