@@ -66,13 +66,12 @@ class Pump:
         ):
             return None
 
-        def park(session_id: str, tail: Tail, place: Place, turn_id: str | None) -> Iterator[Chunk]:
-            group = self._group(session_id, tail)
-            return self._wait(Follower(connection, group, place, turn_id, tally=tally))
+        return partial(self._wait, (connection, tally))
 
-        return park
-
-    def _wait(self, follower: Follower) -> Iterator[Chunk]:
+    def _wait(
+        self, client: tuple[Sending, Tally], session_id: str, tail: Tail, place: Place, turn_id: str | None
+    ) -> Iterator[Chunk]:
+        follower = Follower(client[0], self._group(session_id, tail), place, turn_id, tally=client[1])
         watch = self._hub.loop.io(follower.fd, _READ)
         try:
             self._join(follower)

@@ -8,6 +8,7 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
+import gevent
 import orjson
 from gevent import Greenlet, GreenletExit
 from gevent.pool import Pool, PoolFull
@@ -108,6 +109,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
     def patch(self) -> None:
         """Patch, and look for the plugins of that once: at each of two dozen steps it would go through all packages."""
+        # Who started which greenlet: a walk up the stack for each, to be kept as long as it, that nobody asks for here.
+        gevent.config.track_greenlet_tree = False
         look, found = metadata.entry_points, metadata.entry_points()
         metadata.entry_points = found.select
         try:
@@ -166,22 +169,30 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _come_back(self, exchange: Exchange) -> None:
         """Go on with an answer that was put aside, then with the connection's next request."""
-        request, sock = exchange.request, exchange.connection.sock
+        sock, is_kept = exchange.connection.sock, False
         try:
             self._go_on(exchange)
-            # What the client sent meanwhile is in the reader of the request before.
-            parser = RequestParser(self.cfg, sock, exchange.connection.address)
-            parser.mesg, parser.unreader = request, request.unreader
-            if request.should_close() or not parser.finish_body(time.monotonic() + self.cfg.keepalive):
-                raise StopIteration
-            sock.unread(request.unreader.take_buffered())
+            is_kept = self._is_before_next(exchange)
         except StopIteration:
-            sock.close()
+            pass
         except OSError as exc:
             self.log.debug("the client of a stream left: %s", exc)
-            sock.close()
-        else:
+        finally:
+            if not is_kept:
+                sock.close()
+        if is_kept:
             self.handle(exchange.connection, sock, exchange.connection.address)
+
+    def _is_before_next(self, exchange: Exchange) -> bool:
+        """Whether the connection is kept, and its next request may be read."""
+        request, sock = exchange.request, exchange.connection.sock
+        parser = RequestParser(self.cfg, sock, exchange.connection.address)
+        parser.mesg, parser.unreader = request, request.unreader
+        if request.should_close() or not parser.finish_body(time.monotonic() + self.cfg.keepalive):
+            return False
+        # What the client sent meanwhile may be in the reader of the request before.
+        sock.unread(request.unreader.take_buffered())
+        return True
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and write its log, then say it in our words."""
