@@ -62,7 +62,7 @@ def test_a_stream_is_logged_once_when_it_has_ended(server):
         client.turn(session, "once more")
         follower.read_to("done")
         # Of the two turns, but not of the stream
-        assert len(lines(server, path)) == 2
+        until(lambda: len(lines(server, path)) == 2, 30, lambda: f"two lines of {lines(server, path)}")
 
     until(lambda: len(lines(server, path)) == 3, 30, lambda: f"three lines of {lines(server, path)}")
     assert server.output().count(f"ended {path} ") == 3
