@@ -2,6 +2,7 @@
 
 import re
 import ssl
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -102,10 +103,10 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     #: Ends when the services have stopped; `gunicorn_conf.post_worker_init` starts it.
     stop_watch: Any = None
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        #: What goes on with the answers that are put aside; it begins when there is more to send.
-        self._aside = Pool(self.worker_connections)
+    #: Set at SIGTERM.
+    stopping: threading.Event
+    #: What goes on with the answers that are put aside; it begins when there is more to send.
+    _aside: Pool
 
     def patch(self) -> None:
         """Patch, and look for the plugins of that once: at each of two dozen steps it would go through all packages."""
@@ -117,6 +118,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             super().patch()
         finally:
             metadata.entry_points = look
+        self.stopping = threading.Event()
+        self._aside = Pool(self.worker_connections)
 
     def run(self) -> None:
         """Serve until the stop, and let the services end: gunicorn itself waits for connections, not for turns."""
@@ -124,6 +127,10 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         if self.stop_watch is not None:
             self.stop_watch.join()
         self._aside.join(_CLOSING_S)
+
+    def handle_exit(self, sig: Any, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        self.stopping.set()
 
     def load_wsgi(self) -> None:
         """Load the app. What stops it is said in its own words: a busy data folder is no crash."""
