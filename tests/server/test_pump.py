@@ -111,7 +111,7 @@ def read(pump, log, turn, request):
 
 
 def waiting(pump):
-    return sum(len(group.followers) for group in pump._groups.values())
+    return sum(len(cohort.members) for group in pump._groups.values() for cohort in group.cohorts)
 
 
 def say(log, turn, *contents):
@@ -233,14 +233,15 @@ def test_a_client_that_has_closed_its_sending_side_is_served_and_its_leaving_see
 def test_who_is_woken_is_written_to_by_nobody_else(read, pump, log, turn, what):
     # Given a follower that is woken, and whose client closes, or whose beat is due, before it goes on
     reader = read()
-    (follower,) = next(iter(pump._groups.values())).followers
+    (cohort,) = next(iter(pump._groups.values())).cohorts
+    (follower,) = cohort.members.values()
     watch = pump._hub.loop.io(follower.fd, 1)
     pump._wake(follower)
     if what == "closed":
         reader.client.shutdown(socket.SHUT_WR)
         pump._readable(follower, watch)
     else:
-        follower.written_at -= 60
+        follower.beaten_at -= 60
         pump._look_at(iter([follower]))
     watch.close()
 
@@ -281,7 +282,7 @@ def test_a_follower_whose_events_are_nowhere_does_not_stop_the_loop(read, log, t
     tail.extend(tail.last_seq + 5, [b"id: 14\nevent: text\ndata: {}\n\n"])
 
     reader = read()
-    place = next(iter(tail.places))
+    (place,) = tail.places
     place.seq -= 3
     log.wake(turn.session_id)
 
