@@ -58,10 +58,10 @@ _STREAMS = ("pump", "slow_clients", "readers", "streams")
 _FAULTS = ("faults", "cluster", "ways_to_run", "fuzz", "typescript")
 _LIVE = {
     "streams": tuple(f"tests/live/test_{name}.py" for name in _STREAMS),
+    "terminal": ("tests/tui", "tests/contracts", "tests/session"),
     "faults": tuple(f"tests/live/test_{name}.py" for name in _FAULTS),
     "browser": ("tests/browser",),
     "commands": ("tests/cli", "tests/client"),
-    "terminal": ("tests/tui", "tests/contracts", "tests/session"),
 }
 _REPEATED: dict[str, tuple[str, ...]] = {
     "tool": ("tests/tool", "tests/contracts"),
