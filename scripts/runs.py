@@ -112,11 +112,14 @@ def run_all(runs: Sequence[Run], at_once: int, tick: Callable[[], None]) -> None
 
 def stop(runs: Sequence[Run]) -> None:
     """Ask them to end, all together, and end those that do not."""
-    for number, wait_s in ((signal.SIGINT, GRACE_S), (signal.SIGKILL, None)):
-        for run in runs:
-            run.signal(number)
-        for run in runs:
-            run.wait(wait_s)
+    for run in runs:
+        run.signal(signal.SIGINT)
+    deadline_s = time.monotonic() + GRACE_S
+    for run in runs:
+        run.wait(max(0.0, deadline_s - time.monotonic()))
+    for run in runs:
+        run.signal(signal.SIGKILL)
+        run.wait(None)
 
 
 def describe(runs: Sequence[Run]) -> str:
