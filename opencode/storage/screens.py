@@ -98,6 +98,10 @@ def hold(connection: Connection, owner: str, name: str) -> Row[tuple[object, ...
     wanted = {"of_owner": owner, "of_name": name}
     row = connection.execute(_HOLD, wanted).first()
     if row is None:
+        # Who makes one elsewhere waits here for us, or we for him; what there is, is looked at after that.
+        hold_all(connection, owner)
+        row = connection.execute(_HOLD, wanted).first()
+    if row is None:
         _make_room(connection, owner)
         made = {"id": new_id("tui"), "owner": owner, "name": name, "used_at": time.time()}
         connection.execute(_MAKE, made)  # or another has, in this very moment
@@ -116,8 +120,6 @@ def count(connection: Connection, owner: str) -> int:
 
 
 def _make_room(connection: Connection, owner: str) -> None:
-    # Who makes one elsewhere waits here for us, or we for him; counted is after that.
-    hold_all(connection, owner)
     if count(connection, owner) < port.SCREENS:
         return
     unused = connection.execute(_UNUSED, {"of_owner": owner, "now": time.time()}).scalar()
