@@ -1,0 +1,238 @@
+"""In what order those who look at a screen see what is done to it and what happens in its session, and from where on."""
+
+import json
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+
+from opencode.errors import SessionBusy
+from opencode.provider.port import Text
+from opencode.provider.scripted import Repeat, Wait
+from opencode.session.screen import ScreenName, ScreenPlace, place_of
+from opencode.session.terminal_input import Command, TerminalInput
+from tests.session.story import DEADLINE_S, OWNER, eventually
+
+SCREEN = ScreenName(OWNER, "default")
+
+
+class Viewer:
+    """Takes what comes only when it is asked to."""
+
+    def __init__(self, story, last_id=None):
+        self.chunks = story.services.screens.follow(SCREEN, last_id, beat_s=DEADLINE_S)
+        self.head = next(self.chunks)
+        self.ids, self.events = [], []
+
+    def until(self, name, **data):
+        """Everything up to the next event that has this in it."""
+        found = []
+        while not found or found[-1][0] != name or not data.items() <= found[-1][1].items():
+            if not self.events:
+                self._take(next(self.chunks))
+            found.append(self.events.pop(0))
+        return found
+
+    def _take(self, chunk):
+        assert chunk is not None, "nothing came in time"
+        for frame in chunk.split(b"\n\n")[:-1]:
+            number, event, body = frame.split(b"\n")
+            self.ids.append(number[4:].decode())
+            self.events.append((event[7:].decode(), json.loads(body[6:])))
+
+    def close(self):
+        self.chunks.close()
+
+
+@pytest.fixture
+def look(play):
+    opened = []
+
+    def open_one(story, last_id=None):
+        opened.append(Viewer(story, last_id))
+        return opened[-1]
+
+    yield open_one
+    for viewer in opened:
+        viewer.close()
+
+
+def terminal(story):
+    return TerminalInput(story.sessions, story.services.screens, lambda: None)
+
+
+def press(story, *keys):
+    for key in keys:
+        terminal(story).press(SCREEN, key)
+
+
+def select(story, session):
+    terminal(story).run(SCREEN, Command("session.select", session_id=session.id))
+
+
+def state(story):
+    return story.services.screens.state(SCREEN)
+
+
+def said(events):
+    return [data["content"] for name, data in events if name == "message"]
+
+
+def test_who_comes_back_after_another_session_was_selected_gets_the_rest_of_the_first_one_first(play, look):
+    story = play([[Text("a"), Text("b")], [Text("c")]])
+    first, second = story.session(), story.session()
+    select(story, first)
+    viewer = look(story)
+    turn = story.send(first, "one")
+    story.until_done(turn)
+    viewer.until("message", content="a")
+    place = viewer.ids[[data.get("content") for _, data in viewer.events].index("b") - len(viewer.events) - 1]
+    select(story, second)
+    story.tell(first, "unseen")
+    story.tell(second, "two")
+
+    live = viewer.until("done", session_id=second.id)
+    back = look(story, place)
+
+    assert back.until("done", session_id=second.id) == live
+    assert [name for name, _ in live if name != "message"] == ["done", "session_selected", "done"]
+    assert said(live) == ["b", "two", "a", "b"]
+    assert back.ids == viewer.ids[-len(live) :]
+
+
+def test_a_turn_that_is_ended_by_the_deletion_of_its_session_is_seen_to_its_end(play, look):
+    story = play([[Text("a"), Wait(threading.Event())]])
+    viewer = look(story)
+    press(story, "g", "enter")
+    viewer.until("message", content="a")
+    place = viewer.ids[-1]
+    session_id = state(story)["session_id"]
+
+    story.sessions.delete(OWNER, session_id)
+    press(story, "x")
+
+    seen = viewer.until("prompt", text="x")
+    assert [name for name, _ in seen] == ["done", "session_deleted", "prompt"]
+    assert seen[0][1]["status"] == "aborted"
+    # Who comes back after that misses what is deleted, and nothing else.
+    assert [name for name, _ in look(story, place).until("prompt", text="x")] == ["session_deleted", "prompt"]
+
+
+def test_a_viewer_that_is_too_slow_is_given_the_whole_state_and_goes_on(play, look):
+    story = play([[Text("a")]])
+    viewer = look(story)
+    terminal(story).paste(SCREEN, "x" * 100_000)
+    press(story, *["left"] * 12)
+
+    ((name, whole),) = viewer.until("resync")
+    assert (name, whole["cursor"]) == ("resync", 99_988)
+    assert viewer.ids == [whole["last_event_id"]] == [state(story)["last_event_id"]]
+
+    press(story, "ctrl+u")
+    assert viewer.until("prompt") == [("prompt", {"text": "x" * 12, "cursor": 0})]
+
+
+def test_a_viewer_reads_what_is_not_held_in_memory_from_the_store(play, look):
+    story = play([[Text("a")]])
+    viewer = look(story)
+    terminal(story).paste(SCREEN, "x" * 30_000)
+    press(story, *["left"] * 20)
+
+    seen = viewer.until("prompt", cursor=29_980)
+
+    assert [data["cursor"] for _, data in seen] == list(range(30_000, 29_979, -1))
+
+
+@pytest.mark.parametrize("beyond", [(0, 1), (1, 1), (2, 3), (9, 0), (2, 10**9)])
+def test_a_place_that_was_never_given_is_answered_with_the_whole_state(play, look, beyond):
+    story = play([[Text("a")]])
+    press(story, "x")
+    session = story.session()
+    story.sessions.update(OWNER, session.id, {"title": "one event"})
+    select(story, session)
+    epoch = story.services.screens.view(SCREEN).screen.id
+    assert place_of(state(story)["last_event_id"], epoch) == ScreenPlace(3, 1)
+
+    viewer = look(story, ScreenPlace(*beyond).event_id(epoch))
+
+    assert [name for name, _ in viewer.until("resync")] == ["resync"]
+
+
+def test_a_state_in_mid_turn_is_a_place_to_follow_on_from(play, look):
+    going = threading.Event()
+    story = play([[Repeat(50, "{n} "), Wait(going), Text("end")]])
+    viewer = look(story)
+    press(story, "g", "enter")
+    viewer.until("message", content="50 ")
+    place = state(story)["last_event_id"]
+    going.set()
+
+    assert said(look(story, place).until("done")) == ["end"]
+
+
+def test_with_its_last_viewer_a_screen_listens_to_nothing_any_more(play, look):
+    story = play([[Text("a")]])
+    topics = set(story.sessions.bus.topics())
+    viewers = [look(story), look(story)]
+    press(story, "g", "enter")
+    for viewer in viewers:
+        viewer.until("done")
+    eventually(lambda: len(story.sessions.bus.topics()) == len(topics) + 2)
+
+    for viewer in viewers:
+        viewer.close()
+
+    assert set(story.sessions.bus.topics()) == topics
+
+
+# What could not be sent
+
+
+def test_what_could_not_be_sent_stands_in_the_prompt_as_before_and_not_in_the_history(play, look):
+    story = play([[Wait(threading.Event())]])
+    press(story, "o", "enter")
+    viewer = look(story)
+    press(story, "t", "w", "left")
+
+    with pytest.raises(SessionBusy):
+        press(story, "enter")
+
+    seen = viewer.until("toast")
+    assert [data for name, data in seen if name == "prompt"][-1] == {"text": "tw", "cursor": 1}
+    assert seen[-1][1]["code"] == "SESSION_BUSY"
+    press(story, "up")
+    assert state(story)["prompt"] == "o"
+    press(story, "down")
+    assert state(story)["prompt"] == "tw"
+
+
+def test_an_enter_that_may_make_no_session_takes_nothing(play):
+    story = play([[Text("a")]])
+    press(story, "x")
+
+    def refuse(_sender, **_about):
+        raise SessionBusy("no more sessions")
+
+    with story.sessions.session_creating.connected_to(refuse), pytest.raises(SessionBusy):
+        press(story, "enter")
+
+    assert state(story)["prompt"] == "x"
+
+
+# The store fails
+
+
+def test_a_viewer_whose_store_fails_is_to_come_back_and_misses_nothing(play, look):
+    story = play([[Text("a")]])
+    press(story, "x")
+    place = state(story)["last_event_id"]
+    press(story, "y")
+    store = story.services.settings.data_dir / "store.sqlite3"
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute("ALTER TABLE screen_events RENAME TO away")
+        failed = story.services.screens.follow(SCREEN, place, beat_s=DEADLINE_S)
+        assert list(failed) == []
+        connection.execute("ALTER TABLE away RENAME TO screen_events")
+
+    assert look(story, place).until("prompt") == [("prompt", {"text": "xy", "cursor": 2})]
