@@ -181,9 +181,10 @@ def after(connection: Connection, screen_id: str, number: int) -> list[records.S
 
 def look(connection: Connection, screen_id: str, looker: str, until: float) -> None:
     """See `port.ScreenStore.look_at_screen`."""
-    connection.execute(screen_lookers.delete().where(screen_lookers.c.until < time.time()))
-    leave(connection, screen_id, looker)
-    used = screens.update().where(screens.c.id == screen_id).values(used_at=time.time())
+    now = time.time()
+    old = sa.or_(screen_lookers.c.looker == looker, screen_lookers.c.until < now)
+    connection.execute(screen_lookers.delete().where(screen_lookers.c.screen_id == screen_id, old))
+    used = screens.update().where(screens.c.id == screen_id).values(used_at=now)
     if connection.execute(used).rowcount:
         connection.execute(screen_lookers.insert(), {"screen_id": screen_id, "looker": looker, "until": until})
 

@@ -88,6 +88,17 @@ def test_a_gap_in_a_log_is_found(tmp_path):
     assert f"session {session.id}: its log has a gap before event 4" in found.stderr
 
 
+def test_a_screen_without_its_newest_event_is_found(tmp_path):
+    filled(tmp_path / "data")
+    with closing(sqlite3.connect(tmp_path / "data" / "store.sqlite3", isolation_level=None)) as broken:
+        broken.execute("DELETE FROM screen_events WHERE number = 2")
+
+    found = opencode(tmp_path, "db", "check")
+
+    assert found.returncode == 1
+    assert "its newest event is missing" in found.stderr
+
+
 @pytest.mark.live
 def test_what_cannot_be_copied_is_said_with_the_fix(tmp_path, postgres_url):
     nothing = opencode(tmp_path, "db", "copy", DATABASE_URL=postgres_url)

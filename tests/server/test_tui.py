@@ -1,12 +1,13 @@
 """`/tui`: shared terminal screens (API section 5)."""
 
 import threading
+from contextlib import closing
 
 import pytest
 
 from opencode.provider.port import Text, ToolCall, Usage
 from opencode.provider.scripted import Repeat, Wait
-from tests.server.talk import create, follow, refused, stored, stream, turn
+from tests.server.talk import create, database, follow, refused, stored, stream, turn
 
 
 def watch(client, query="", headers=None):
@@ -258,6 +259,18 @@ def test_screens_end_with_a_time_to_come_back_when_the_server_stops(make_app):
     assert screen.rest() == []
     assert screen.retry is not None
     assert 2000 <= screen.retry <= 10_000
+
+
+def test_while_the_store_fails_a_key_is_refused_and_a_viewer_is_told_to_come_back(app, client):
+    typed(client, "a")
+    with closing(database(app)) as connection:
+        connection.execute("ALTER TABLE screens RENAME TO away")
+        refused(typed(client, "b"), 503, "UNAVAILABLE")
+        refused(client.get("/tui/state"), 503, "UNAVAILABLE")
+        refused(client.get("/tui/events"), 503, "UNAVAILABLE")
+        connection.execute("ALTER TABLE away RENAME TO screens")
+
+    assert client.get("/tui/state").json["prompt"] == "a"
 
 
 # Input

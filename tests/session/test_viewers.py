@@ -10,6 +10,7 @@ import pytest
 from opencode.errors import SessionBusy
 from opencode.provider.port import Text
 from opencode.provider.scripted import Repeat, Wait
+from opencode.session.prompt_changes import taken
 from opencode.session.screen import ScreenName, ScreenPlace, place_of
 from opencode.session.terminal_input import Command, TerminalInput
 from tests.session.story import DEADLINE_S, OWNER, eventually
@@ -220,7 +221,36 @@ def test_an_enter_that_may_make_no_session_takes_nothing(play):
     assert state(story)["prompt"] == "x"
 
 
+def test_who_presses_enter_while_another_server_does_sends_nothing_twice_and_leaves_no_session(play):
+    story = play([[Text("a")]])
+    press(story, "x")
+    other = story.session()
+
+    def be_faster(_sender, **_about):
+        story.sessions.store.change_screen(SCREEN.owner, SCREEN.name, taken((other.id, 0)))
+
+    with story.sessions.session_created.connected_to(be_faster):
+        press(story, "enter")
+
+    assert (state(story)["prompt"], state(story)["session_id"]) == ("", other.id)
+    assert [own.id for own in story.sessions.page(OWNER, limit=9, cursor=None, query=None).sessions] == [other.id]
+    assert story.messages(other) == []
+
+
 # The store fails
+
+
+def test_a_session_is_made_also_where_no_screen_can_show_it(play, caplog):
+    story = play([[Text("a")]])
+    press(story, "x")
+    with closing(sqlite3.connect(story.services.settings.data_dir / "store.sqlite3")) as connection:
+        connection.execute("ALTER TABLE screens RENAME TO away")
+        session = story.session()
+        connection.execute("ALTER TABLE away RENAME TO screens")
+
+    assert "screens do not show" in caplog.text
+    assert story.sessions.store.get(OWNER, session.id) == session
+    assert state(story)["prompt"] == "x"
 
 
 def test_a_viewer_whose_store_fails_is_to_come_back_and_misses_nothing(play, look):
