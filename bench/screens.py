@@ -22,12 +22,13 @@ _END = b"event: done\n"
 
 
 def keys(server, count):
-    """Milliseconds from a key's request to its answer, and until who looks has it."""
+    """Milliseconds from a key's request to its answer, until who looks has it, and of the server's processor."""
     client, answered, seen = Client(server), [], []
     with contextlib.closing(connect(server.port, request("GET", server.port, "/tui/events?tui=keys"))) as looking:
         looking.setblocking(True)
         while b"\nid: " not in looking.recv(65_536):
             pass
+        used = cpu_s(server.pid)
         for _ in range(count):
             began = time.perf_counter()
             answer = client.call("POST", "/tui/input?tui=keys", {"type": "keypress", "key": "x"})
@@ -37,7 +38,8 @@ def keys(server, count):
             while b"event: prompt" not in data or not data.endswith(b"\n\n\r\n"):
                 data += looking.recv(65_536)
             seen.append((time.perf_counter() - began) * 1000)
-    return answered, seen
+        used = cpu_s(server.pid) - used
+    return answered, seen, used / count * 1000
 
 
 def shown(server, path, deltas):
@@ -84,8 +86,10 @@ def run(*, quick):
             stack.callback(server.kill)
             server.ready()
             keys(server, 20)
-            for row, times in zip(("answered", "seen by who looks"), keys(server, pressed), strict=True):
+            answered, seen, used_ms = keys(server, pressed)
+            for row, times in (("answered", answered), ("seen by who looks", seen)):
                 typing.add(row, f"{percentile(times, 0.5):.2f}", f"{percentile(times, 0.99):.2f}")
+            typing.note = f"The server's processor works {used_ms:.2f} ms for each, connection and request included."
             nobody = shown(server, "", deltas)
             used = {
                 who: (shown(server, path, deltas) - nobody) / deltas / _LOOKERS * 1e6
