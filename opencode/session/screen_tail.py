@@ -22,10 +22,10 @@ class ScreenTail:
         self.id = screen_id
         self.last_seq = 0
         self.deleted = False
-        #: How many look at it here, by what name they are known to others, and until when (in seconds since the epoch).
+        #: How many look at it here, by what name others know of them, and when they were told last.
         self.viewers = 0
         self.looker = uuid4().hex
-        self.looked_until = 0.0
+        self.said_at = 0.0
         self.shown = Shown(screen_id)
         self._lock = threading.Lock()
         self._events: deque[ScreenEvent] = deque()

@@ -7,7 +7,7 @@ looks follows those events and the log of the screen's session.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opencode.bus.port import Bus, SharedBus
@@ -34,13 +34,23 @@ class Screens:
     """The screens of all owners."""
 
     def __init__(
-        self, service: SessionService, bus: Bus, closing: threading.Event, *, shared: SharedBus | None = None
+        self,
+        service: SessionService,
+        bus: Bus,
+        closing: threading.Event,
+        *,
+        shared: SharedBus | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`bus` wakes who looks in this process; `shared` is between those that serve the same store."""
+        """`bus` wakes who looks in this process; `shared` is between those that serve the same store.
+
+        `clock`, in seconds, tells when it is time to say again who looks.
+        """
         self._service = service
         self._store: Store = service.store
         self._bus = bus
         self._closing = closing
+        self._clock = clock
         self._lock = threading.Lock()
         self._tails: dict[str, ScreenTail] = {}
         self._entering = [threading.Lock() for _ in range(_ENTERING)]
@@ -151,7 +161,10 @@ class Screens:
             yield b"id: %b\n\n" % viewer.event_id.encode()
             while not self._closing.is_set() and not tail.deleted:
                 if viewer.is_lost:
-                    yield viewer.resync(self.view(screen))
+                    view = self.view(screen)
+                    if view.screen.id != tail.id:
+                        return
+                    yield viewer.resync(view)
                 self._say_again(tail)
                 quiet = True
                 for piece in viewer.more():
@@ -181,14 +194,16 @@ class Screens:
         return lambda session_id: self._service.log.listen(session_id, lambda: self._tell(screen_id))
 
     def _say_looked_at(self, tail: ScreenTail) -> None:
-        tail.looked_until = time.time() + _BELIEVED_S
-        self._store.look_at_screen(tail.id, tail.looker, tail.looked_until)
+        tail.said_at = self._clock()
+        if not self._store.look_at_screen(tail.id, tail.looker, time.time() + _BELIEVED_S):
+            tail.deleted = True  # it made room for another, or was taken out of the store by hand
+            self._tell(tail.id)
 
     def _say_again(self, tail: ScreenTail) -> None:
         """Now and then; on a thread, since a store that is out of reach must not keep the beat from those who look."""
-        if time.time() < tail.looked_until - _BELIEVED_S + _SAID_EVERY_S:
+        if self._clock() < tail.said_at + _SAID_EVERY_S:
             return
-        tail.looked_until = time.time() + _BELIEVED_S
+        tail.said_at = self._clock()
 
         def say() -> None:
             try:

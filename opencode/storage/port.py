@@ -243,8 +243,11 @@ class ScreenStore(Protocol):
     def change_screens(self, owner: str, change: ChangeScreen) -> list[ScreenChange]:
         """Change all screens that the owner has."""
 
-    def look_at_screen(self, screen_id: str, looker: str, until: float) -> None:
-        """Somebody looks at it in the process `looker`: it keeps its place until then, in seconds since the epoch."""
+    def look_at_screen(self, screen_id: str, looker: str, until: float) -> bool:
+        """Somebody looks at it in the process `looker`: it keeps its place until then, in seconds since the epoch.
+
+        False: there is no such screen any more.
+        """
 
     def leave_screen(self, screen_id: str, looker: str) -> None:
         """Nobody in that process looks at it any more."""

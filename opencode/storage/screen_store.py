@@ -55,10 +55,10 @@ class ScreenRows(Reader):
             return [screens.apply(connection, row, change) for row in screens.hold_all(connection, owner)]
 
     @patient
-    def look_at_screen(self, screen_id: str, looker: str, until: float) -> None:
+    def look_at_screen(self, screen_id: str, looker: str, until: float) -> bool:
         """See `port.ScreenStore.look_at_screen`."""
         with self._write(()) as connection:
-            screens.look(connection, screen_id, looker, until)
+            return screens.look(connection, screen_id, looker, until)
 
     @patient
     def leave_screen(self, screen_id: str, looker: str) -> None:

@@ -179,14 +179,16 @@ def after(connection: Connection, screen_id: str, number: int) -> list[records.S
     ]
 
 
-def look(connection: Connection, screen_id: str, looker: str, until: float) -> None:
+def look(connection: Connection, screen_id: str, looker: str, until: float) -> bool:
     """See `port.ScreenStore.look_at_screen`."""
     now = time.time()
     old = sa.or_(screen_lookers.c.looker == looker, screen_lookers.c.until < now)
     connection.execute(screen_lookers.delete().where(screen_lookers.c.screen_id == screen_id, old))
     used = screens.update().where(screens.c.id == screen_id).values(used_at=now)
-    if connection.execute(used).rowcount:
+    stands = connection.execute(used).rowcount == 1
+    if stands:
         connection.execute(screen_lookers.insert(), {"screen_id": screen_id, "looker": looker, "until": until})
+    return stands
 
 
 def leave(connection: Connection, screen_id: str, looker: str) -> None:

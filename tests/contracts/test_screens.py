@@ -263,7 +263,8 @@ def test_where_all_are_looked_at_there_is_no_room_until_somebody_leaves(store):
 
 
 def test_who_looks_at_a_screen_that_is_gone_does_no_harm(store):
-    store.look_at_screen("tui_gone", "server-1", FAR)
+    assert store.look_at_screen(made(store).id, "server-1", FAR) is True
+    assert store.look_at_screen("tui_gone", "server-1", FAR) is False
     store.leave_screen("tui_gone", "server-1")
 
 

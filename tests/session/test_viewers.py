@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from opencode.provider.scripted import Repeat, Wait
 from opencode.session.prompt_changes import taken
 from opencode.session.screen import ScreenName, ScreenPlace, place_of
 from opencode.session.terminal_input import Command, TerminalInput
+from opencode.session.tui import Screens
 from tests.session.story import DEADLINE_S, OWNER, eventually
 
 SCREEN = ScreenName(OWNER, "default")
@@ -185,6 +187,55 @@ def test_with_its_last_viewer_a_screen_listens_to_nothing_any_more(play, look):
         viewer.close()
 
     assert set(story.sessions.bus.topics()) == topics
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def late(play):
+    """A story whose screens have a clock of their own."""
+    story, clock = play([[Text("a")]]), Clock()
+    screens = Screens(story.sessions, story.sessions.bus, story.sessions.log.closing, clock=clock)
+    story.services = replace(story.services, screens=screens)
+    return story, clock
+
+
+def asked(story, statement):
+    with closing(sqlite3.connect(story.services.settings.data_dir / "store.sqlite3", isolation_level=None)) as store:
+        return store.execute(statement).fetchall()
+
+
+def test_that_somebody_looks_is_said_again_once_a_minute(late, look):
+    story, clock = late
+    viewer = look(story)
+    ((looker, until),) = asked(story, "SELECT looker, until FROM screen_lookers")
+    asked(story, "UPDATE screen_lookers SET until = 1")
+    for seconds, expected in ((59, 1), (2, until)):
+        clock.now += seconds
+        press(story, "x")
+        viewer.until("prompt")
+        press(story, "y")
+        viewer.until("prompt")
+        eventually(lambda at_least=expected: asked(story, "SELECT until FROM screen_lookers")[0][0] >= at_least)
+        assert (asked(story, "SELECT until FROM screen_lookers") == [(1,)]) is (expected == 1)
+    assert [row[0] for row in asked(story, "SELECT looker FROM screen_lookers")] == [looker]
+
+
+def test_who_looks_at_a_screen_that_is_gone_is_to_come_back(late, look):
+    story, clock = late
+    viewer = look(story)
+    asked(story, "PRAGMA foreign_keys = ON")
+    asked(story, "DELETE FROM screens")
+    clock.now += 61
+    story.sessions.bus.ring(f"screen:{viewer.head[4:].decode().rpartition('-')[0]}")
+
+    assert list(viewer.chunks) == []
+    assert [name for name, _ in look(story, viewer.head[4:].strip().decode()).until("resync")] == ["resync"]
 
 
 # What could not be sent
