@@ -99,20 +99,12 @@ class Screens:
         Raises:
             SessionNotFound: there is none, or it is another owner's.
         """
-        place = self.start_of(screen, session_id)
-        self.change(screen, lambda own: (own, [screens.selected(place)]))
-
-    def start_of(self, screen: ScreenName, session_id: str) -> tuple[str, int]:
-        """From where on a session is to be shown: behind which event.
-
-        Raises:
-            SessionNotFound: there is none, or it is another owner's.
-        """
         self._store.get(screen.owner, session_id)
         # The log's end is noted first: a turn that begins after that is shown, whether or not it is seen here.
         end = self._store.last_seq(session_id)
         active = self._store.active_turns(session_id)
-        return session_id, active[0].first_seq - 1 if active else end
+        place = (session_id, active[0].first_seq - 1 if active else end)
+        self.change(screen, lambda own: (own, [screens.selected(place)]))
 
     def _publish(self, changed: ScreenChange) -> None:
         if not changed.events:
