@@ -29,7 +29,7 @@ class Part:
 
     @property
     def patient(self) -> bool:
-        """Whether it is to be given a core when others want it too.
+        """Whether it gives way where others want its core.
 
         Live tests mostly wait. What answers them is quick if it need not queue behind those who only compute.
         """
