@@ -34,6 +34,7 @@ FOUNDATION = {
     "origins",
     "project_file",
     "records",
+    "redis_client",
     "setting_types",
     "settings",
     "sse_reader",
@@ -93,7 +94,7 @@ CONFINED = {
     "openai": ("opencode.provider.",),
     "sqlalchemy": ("opencode.storage.",),
     "psycopg": ("opencode.storage.",),
-    "redis": ("opencode.bus.",),
+    "redis": ("opencode.redis_client",),
     "alembic": ("opencode.storage.",),
     "textual": ("opencode.tui.",),
 }

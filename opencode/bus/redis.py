@@ -9,11 +9,11 @@ import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from opencode.bus.ears import Ears
-from opencode.errors import SettingsError, StoreError
+from opencode.errors import StoreError
+from opencode.redis_client import connect, failures, problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,19 +39,11 @@ class RedisBus(Ears):
         """`url` is `redis://` or `rediss://` (TLS).
 
         Raises:
-            SettingsError: it is malformed.
+            SettingsError: as `connect`.
         """
-        from redis import Redis, RedisError  # noqa: PLC0415 - where it is not used it need not be loaded
-
-        if urlsplit(url).scheme not in {"redis", "rediss", "valkey", "valkeys"}:
-            raise SettingsError("REDIS_URL must be redis://host:port/0, or rediss:// for TLS")
-        self._failures = (RedisError, OSError)
+        self._failures = failures()
         self._me = uuid4().hex.encode()
-        limits: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "protocol": 2}
-        try:
-            self._redis = Redis.from_url(url.replace("valkey", "redis", 1), retry=None, **limits)
-        except ValueError as exc:
-            raise SettingsError("REDIS_URL must be redis://host:port/0, or rediss:// for TLS") from exc
+        self._redis = connect(url, timeout_s=_TIMEOUT_S)
         super().__init__()
         #: What listens now; None while Redis is lost.
         self._connection: Any = None
@@ -89,7 +81,7 @@ class RedisBus(Ears):
         try:
             self._redis.ping()
         except self._failures as exc:
-            raise StoreError(f"REDIS_URL is out of reach: {type(exc).__name__}") from exc
+            raise StoreError(f"REDIS_URL is out of reach: {problem(exc)}") from exc
 
     def close(self) -> None:
         """Wake everyone for the last time and let go."""
@@ -157,7 +149,7 @@ class RedisBus(Ears):
             except self._failures as exc:
                 if not self._closed.is_set() and lost_since is None:
                     lost_since = time.monotonic()
-                    log.warning("bell: Redis is lost, the store is polled instead: %s", exc)
+                    log.warning("bell: Redis is lost, the store is polled instead: %s", problem(exc))
                     self.on_lost(True)
             finally:
                 self._hang_up()

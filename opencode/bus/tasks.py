@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from opencode.redis_client import connect, problem
+
 log = logging.getLogger(__name__)
 
 _QUEUE = "turns"
@@ -25,14 +27,13 @@ def _broker(url: str) -> Any:
     from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415 - only where turns are handed on
 
     return RedisBroker(  # type: ignore[no-untyped-call] # dramatiq has no types there
-        url=url.replace("valkey", "redis", 1),
+        # Given as a client: beside a URL the broker ignores all options of the connection.
+        client=connect(url, timeout_s=_TIMEOUT_S),
         namespace="opencode",
         # No retries and no time limit: both are the turn's own matter.
         middleware=[],
         heartbeat_timeout=_HEARTBEAT_MS,
         maintenance_chance=_MAINTENANCE,
-        socket_connect_timeout=_TIMEOUT_S,
-        socket_timeout=_TIMEOUT_S,
     )
 
 
@@ -69,7 +70,7 @@ class Tasks:
                     message: Any = Message(queue_name=_QUEUE, actor_name=_ACTOR, args=hint, kwargs={}, options={})
                     self._broker.enqueue(message)
                 except Exception as exc:  # whatever is wrong with Redis, workers find the turn in the store
-                    log.warning("turn %s: no hint could be given, a worker will find it: %s", hint[1], exc)
+                    log.warning("turn %s: no hint could be given, a worker will find it: %s", hint[1], problem(exc))
 
     def close(self) -> None:
         with self._work:
