@@ -61,10 +61,7 @@ def _wrong_option(url: str, exc: Exception) -> str:
 
 def problem(exc: Exception) -> str:
     """What keeps Redis out of reach, in one line; where it is TLS, with the way out."""
-    found: BaseException | None = exc
-    while found is not None and not isinstance(found, ssl.SSLError):
-        found = found.__cause__ or found.__context__
-    text = " ".join(str(exc).split()) or type(exc).__name__
+    found = _tls_failure(exc)
     if isinstance(found, ssl.SSLCertVerificationError):
         if "match" in found.verify_message:
             return f"{found.verify_message} Use the name that the certificate has in REDIS_URL."
@@ -74,4 +71,17 @@ def problem(exc: Exception) -> str:
         )
     if isinstance(found, ssl.SSLError):
         return f"TLS failed: {found.reason or found}. Without TLS the address is redis://…"
-    return text
+    return " ".join(str(exc).split()) or type(exc).__name__
+
+
+def is_untrusted(exc: Exception) -> bool:
+    """Whether the server's certificate is the reason: no waiting mends that."""
+    return isinstance(_tls_failure(exc), ssl.SSLCertVerificationError)
+
+
+def _tls_failure(exc: Exception) -> ssl.SSLError | None:
+    """What redis-py has wrapped."""
+    found: BaseException | None = exc
+    while found is not None and not isinstance(found, ssl.SSLError):
+        found = found.__cause__ or found.__context__
+    return found

@@ -19,6 +19,10 @@ _HEARTBEAT_MS = 10_000
 #: Of 100,000 looks at the queue, how many also look for dead workers; a worker looks several times a second.
 _MAINTENANCE = 10_000
 _TIMEOUT_S = 2.0
+#: What the last hints get when a server stops; see `bus.redis`.
+_LAST_S = 0.3
+#: How often a worker looks whether it is to stop, and into an empty queue at the least.
+_LOOK_MS = 200
 #: Hints that wait for Redis; workers find the turns of the others in the store.
 _WAITING = 1000
 
@@ -76,8 +80,8 @@ class Tasks:
         with self._work:
             self._closed = True
             self._work.notify()
-        self._thread.join(_TIMEOUT_S * 2)
-        self._broker.close()
+        self._thread.join(_LAST_S)
+        self._broker.client.connection_pool.disconnect(inuse_connections=False)
 
 
 class TaskWorker:
@@ -95,10 +99,13 @@ class TaskWorker:
         broker = _broker(url)
         actor(actor_name=_ACTOR, queue_name=_QUEUE, broker=broker)(run_turn)
         self._broker = broker
-        self._worker = Worker(broker, worker_threads=threads, worker_timeout=1000)
+        self._worker = Worker(broker, worker_threads=threads, worker_timeout=_LOOK_MS)
         self._worker.start()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Hear no more; what waits is left to others."""
-        self._worker.stop(timeout=int(timeout_s * 1000))
-        self._broker.close()
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Hear no more; what waits is left to others. Where Redis is away, its threads end with the process."""
+        try:
+            self._worker.stop(timeout=int(timeout_s * 1000))
+        except Exception as exc:  # Redis hangs; the turns' rows say what is to be done
+            log.warning("hints that are left could not be handed back, workers find their turns: %s", problem(exc))
+        self._broker.client.connection_pool.disconnect(inuse_connections=False)
