@@ -73,7 +73,7 @@ ADAPTERS = {
     "provider": {"anthropic", "openai", "demo", "scripted"},
     "tool": {"bash", "read", "write", "edit", "grep", "glob", "list"},
     "storage": {"sql"},
-    "bus": {"memory", "redis"},
+    "bus": {"memory", "polled", "redis"},
 }
 
 # Foreign package: the modules (or packages, with a dot at the end) that may import it.

@@ -60,31 +60,40 @@ class Afar:
                 rung, self._rung = self._rung, {}
             while self._left:
                 self._left.popleft().close()
-            for session_id in rung:
-                tail = self._tails.get(session_id)
-                if tail is not None:
-                    self._look(session_id, tail)
+            here = {session_id: tail for session_id in rung if (tail := self._tails.get(session_id)) is not None}
+            if here:
+                self._look(here)
 
-    def _look(self, session_id: str, tail: Tail) -> None:
+    def _look(self, tails: Mapping[str, Tail]) -> None:
         try:
-            self.catch_up(session_id, tail)
+            self._catch_up(tails)
         except StoreError as exc:
             log.warning("log: what others stored cannot be read, trying again: %s", exc)
             threading.Event().wait(_PAUSE_S)
-            self._on_ring(session_id)
+            for session_id in tails:
+                self._on_ring(session_id)
         except Exception:  # the thread must outlive any failure: all streams from elsewhere depend on it
-            log.exception("log: session %s cannot be caught up with", session_id)
+            log.exception("log: what others stored cannot be caught up with")
 
     def catch_up(self, session_id: str, tail: Tail) -> None:
         """Bring the tail to the end of the log, and wake its followers where there is something new."""
-        before = tail.last_seq
-        while found := self._store.read(session_id, after := tail.last_seq, TAIL_BYTES):
-            tail.extend(after + 1, found)
-        if tail.last_seq == before and not tail.deleted and not self._store.stands(session_id):
-            tail.deleted = True
-            before = -1
-        if tail.last_seq != before:
-            self._tell(session_id)
+        self._catch_up({session_id: tail})
+
+    def _catch_up(self, tails: Mapping[str, Tail]) -> None:
+        """One question tells which of them have moved: most may be quiet."""
+        ends = self._store.ends(tails)
+        for session_id, tail in tails.items():
+            before = tail.last_seq
+            while (after := tail.last_seq) < ends.get(session_id, 0):
+                found = self._store.read(session_id, after, TAIL_BYTES)
+                if not found:  # deleted in this moment
+                    break
+                tail.extend(after + 1, found)
+            if session_id not in ends and not tail.deleted:
+                tail.deleted = True
+                before = -1
+            if tail.last_seq != before:
+                self._tell(session_id)
 
     def close(self) -> None:
         with self._work:

@@ -4,7 +4,7 @@ Everything that changes a session while its log is open goes through `EventStore
 completes are one transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,8 +66,8 @@ class EventStore(Protocol):
     def last_seq(self, session_id: str) -> int:
         """The number of the last stored event, 0 where there is none."""
 
-    def stands(self, session_id: str) -> bool:
-        """Whether there is such a session, whoever owns it."""
+    def ends(self, session_ids: Collection[str]) -> dict[str, int]:
+        """As `last_seq`, of each of these sessions that stands, whoever owns it; one that is missing is deleted."""
 
 
 class SessionStore(Protocol):
