@@ -70,8 +70,14 @@ def open_engine(parsed: URL) -> Engine:
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
         pool_recycle=_RECYCLE_S,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "opencode", **_KEEPALIVE},
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "application_name": "opencode",
+            "client_encoding": "UTF8",
+            **_KEEPALIVE,
+        },
     )
+    text_dumper = _text_dumper()
 
     connection_errors = engine.dialect.dbapi.Error  # type: ignore[union-attr] # it is loaded by now
 
@@ -81,6 +87,7 @@ def open_engine(parsed: URL) -> Engine:
             before, connection.autocommit = connection.autocommit, True
             connection.execute(_SESSION)
             connection.autocommit = before
+            connection.adapters.register_dumper(str, text_dumper)
         except BaseException:
             connection.close()  # the pool does not know it yet
             raise
@@ -102,6 +109,20 @@ def open_engine(parsed: URL) -> Engine:
 
     _close_late(engine)
     return engine
+
+
+def _text_dumper() -> type:
+    """What puts text into statements. What may hold NUL is `schema.Said`; ids may be asked for that hold it.
+
+    These are not there, and stand before all others: so does the next character.
+    """
+    from psycopg.adapt import Dumper  # noqa: PLC0415 - gevent must have patched before it is loaded
+
+    class TextDumper(Dumper):
+        def dump(self, obj: str) -> bytes:
+            return obj.replace("\0", "\1").encode()
+
+    return TextDumper
 
 
 def _close_late(engine: Engine) -> None:
