@@ -31,7 +31,7 @@ _READS = (
     *("/api/sessions?cursor=%00", "/api/sessions?cursor=ses_%00"),
     *("/api/session/a%00b", "/api/session/a%00b/message", "/api/session/a%00b/diff"),
     *("/api/session/{s}/turn/%00", "/api/session/{s}?before=%00", "/api/session/{s}/message?turn=%00"),
-    "/tui/state?tui=%00",
+    *("/tui/state", "/tui/state?tui=%00"),
 )
 _WRITES = (
     ("PATCH", "/api/session/{s}", {"title": "new\0"}),
