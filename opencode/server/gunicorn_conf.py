@@ -127,6 +127,17 @@ def _settle_workers(server: Any, wanted: int, *, several: bool) -> None:
         )
 
 
+def when_ready(_server: Any) -> None:
+    """In the master, which is to fork its workers: what they share with it stays as it is."""
+    gc.freeze()
+    gc.enable()
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """In the worker, before it imports the app: all that a start makes is to stay, there is no garbage to look for."""
+    gc.disable()
+
+
 def post_worker_init(worker: Any) -> None:
     """In the worker, when the app stands: room for sockets, the banner, and an ear for SIGTERM."""
     from opencode.server.answers import start_pump  # noqa: PLC0415 - only here is everything patched
@@ -136,6 +147,7 @@ def post_worker_init(worker: Any) -> None:
     _raise_nofile()
     # What the start has made stays: looking through it for garbage would stop every stream for tens of milliseconds.
     gc.freeze()
+    gc.enable()
     services = worker.wsgi.extensions["opencode"]
     start_pump(worker.wsgi, services)
     worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
