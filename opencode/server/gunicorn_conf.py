@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from opencode.errors import SettingsError
@@ -33,6 +34,7 @@ limit_request_field_size = 8190
 #: Of the time that gunicorn gives, what running turns get; the rest is for their streams to end in.
 _TURN_GRACE_S = 10.0
 _POLL_S = 0.1
+_PIECE_PAUSE_S = 0.01
 _NOFILE = 65_536
 _PRIVILEGED, _LAST_PORT = 1024, 65_535
 
@@ -152,6 +154,7 @@ def post_worker_init(worker: Any) -> None:
     start_pump(worker.wsgi, services)
     worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
     worker.stop_watch.start()
+    threading.Thread(target=_warm, args=(worker, services), name="warm", daemon=True).start()
     if worker.age > 1:
         return  # the first of them has said it, or this one takes the place of one that died
     port = worker.sockets[0].getsockname()[1]
@@ -186,6 +189,18 @@ def _watch(worker: Any, services: Any) -> None:
     while worker.alive:
         pause.wait(_POLL_S)
     services.stop(_TURN_GRACE_S)
+
+
+def _warm(worker: Any, services: Any) -> None:
+    """Do what the start has put off, so that the first turn need not wait for it; streams move between the pieces."""
+    from opencode.server.routes import put_off  # noqa: PLC0415 - not before everything is patched
+
+    pause = threading.Event()
+    for piece in chain(services.put_off(), put_off(worker.wsgi)):
+        pause.wait(_PIECE_PAUSE_S)
+        if not worker.alive:
+            return
+        piece()
 
 
 def _raise_nofile() -> None:

@@ -1,6 +1,6 @@
 """Which models can be asked, and by whom: the providers that the settings call for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from opencode.errors import InvalidRequest, SettingsError
 from opencode.provider.anthropic import Anthropic
@@ -70,3 +70,10 @@ def warm(models: ModelNames) -> None:
     for provider in models.providers.values():
         if isinstance(provider, Anthropic | OpenAI) and provider.missing() is None:
             provider.warm()
+
+
+def put_off(models: ModelNames) -> Iterator[Callable[[], object]]:
+    """What the first turn of the default model would import, in pieces."""
+    provider = models.providers.get(models.resolve(None).provider)
+    if isinstance(provider, Demo):
+        yield from provider.put_off()

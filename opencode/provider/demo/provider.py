@@ -1,6 +1,9 @@
 """The provider `demo`."""
 
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 
 from opencode.cancel import Cancel
 from opencode.provider.port import Delta, ModelRequest
@@ -28,6 +31,12 @@ class Demo:
 
     def models(self) -> list[str]:
         return ["guide"]
+
+    def put_off(self) -> Iterator[Callable[[], object]]:
+        """What its first answer would import, in pieces."""
+        package = import_module(__package__)
+        for found in pkgutil.iter_modules(package.__path__):
+            yield partial(import_module, f"{__package__}.{found.name}")
 
     def stream(self, request: ModelRequest, cancel: Cancel) -> Iterator[Delta]:
         from opencode.provider.demo.guide import answer  # noqa: PLC0415 - neither a start nor a real model needs it
