@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
-from gunicorn.app.wsgiapp import run as gunicorn
 
 from opencode.errors import SettingsError
 from opencode.server.access import check_access
@@ -117,7 +116,7 @@ def _run_gunicorn(environ: dict[str, str], bind: list[str]) -> NoReturn:
     """Go on as gunicorn, in this process: signals go straight to it, and what is imported by now is not imported anew.
 
     The served directory must not be a place to import from: a project's own `json.py` would run in the server. gunicorn
-    puts its working directory on the path, so that it works elsewhere.
+    puts the directory in which it is imported on the path, so that it works elsewhere.
     """
     home = Path(__file__).resolve().parents[2]
     os.environ.update(environ)
@@ -126,6 +125,8 @@ def _run_gunicorn(environ: dict[str, str], bind: list[str]) -> NoReturn:
     for address in bind:
         sys.argv += ["--bind", address]
     sys.stdout.flush()
-    gc.disable()
-    gunicorn()
+    gc.disable()  # the hooks of `gunicorn_conf` turn it on again
+    from gunicorn.app.wsgiapp import run  # noqa: PLC0415 - not before the change of the directory, see above
+
+    run()
     sys.exit(0)
