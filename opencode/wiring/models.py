@@ -9,7 +9,6 @@ from opencode.provider.discovery import LocalServer, find_local_servers
 from opencode.provider.models import ModelNames, choose_default
 from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider
-from opencode.provider.scripted import Scripted
 from opencode.settings import Settings
 
 
@@ -54,6 +53,8 @@ def _providers(settings: Settings, local: list[LocalServer]) -> dict[str, Provid
         )
     found["demo"] = Demo(hint=_hint(local))
     if settings.script is not None:
+        from opencode.provider.scripted import Scripted  # noqa: PLC0415 - for tests only
+
         found["scripted"] = Scripted.from_file(settings.script)
     return found
 
