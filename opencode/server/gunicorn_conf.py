@@ -130,8 +130,16 @@ def _settle_workers(server: Any, wanted: int, *, several: bool) -> None:
 
 
 def when_ready(_server: Any) -> None:
-    """In the master, which is to fork its workers: what they share with it stays as it is."""
+    """In the master, before the first fork: what it shares with its workers stays as it is, and is not looked through.
+
+    gevent looks for locks that are held when it patches, in all that is not frozen: there are none at this moment.
+    """
     gc.freeze()
+    gc.enable()
+
+
+def on_reload(_server: Any) -> None:
+    """In the master, after SIGHUP, when `gunicorn.conf.py` has been read again."""
     gc.enable()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 
 import pytest
@@ -30,17 +31,22 @@ UNNEEDED = {
 }
 #: A start whose hooks tell what is loaded when they have done their work, and whether the garbage collector runs.
 TELLING = """
-import json, sys
+import gc, json, sys
 from opencode.server import gunicorn_conf
 from opencode.server.gunicorn_conf import *
 
 def tell(where):
-    import gc
     print(where, json.dumps({"collects": gc.isenabled(), "loaded": sorted(sys.modules)}), flush=True)
 
 def when_ready(server):
     gunicorn_conf.when_ready(server)
     tell("master")
+
+def on_reload(server):
+    gunicorn_conf.on_reload(server)
+    tell("reloaded")
+
+gc.disable()
 
 def post_worker_init(worker):
     tell("app")
@@ -56,11 +62,16 @@ def test_a_start_loads_nothing_that_it_can_do_without_and_then_collects_garbage(
     config.write_text(TELLING)
 
     with Server.gunicorn(tmp_path, "--config", str(config), OPENCODE_DATA_DIR=data) as server:
-        told = {where: json.loads(server.says(rf"(?m)^{where} (.*)$")[1]) for where in ("master", "app", "worker")}
+        os.kill(server.pid, signal.SIGHUP)
+        told = {
+            where: json.loads(server.says(rf"(?m)^{where} (.*)$", seconds=30)[1])
+            for where in ("master", "app", "worker", "reloaded")
+        }
 
     assert UNNEEDED & set(told["app"]["loaded"]) == set()
     assert "flask" in told["app"]["loaded"]
-    assert {where: found["collects"] for where, found in told.items()} == {"master": True, "app": False, "worker": True}
+    collects = {where: found["collects"] for where, found in told.items()}
+    assert collects == {"master": True, "app": False, "worker": True, "reloaded": True}
 
 
 def test_what_the_start_has_put_off_is_there_soon_after(tmp_path):
