@@ -80,6 +80,15 @@ def test_what_the_package_has_not_is_an_attribute_error(sdk):
         _ = module.types.FOUR
 
 
+def test_the_package_is_run_once_so_that_what_is_set_in_it_stays(sdk):
+    module, _loaded = sdk
+    assert module.types.TWO == 2
+    module.types.TWO = 5
+
+    assert not hasattr(module.types, "FOUR")
+    assert module.types.TWO == 5
+
+
 def test_a_package_that_cannot_be_imported_says_so_whenever_it_is_asked(sdk):
     module, _loaded = sdk
     with types_on_demand(f"{module.__name__}.types"):
