@@ -197,7 +197,7 @@ class EventLog:
                 if tail.deleted or tail.failed or not live or closing:
                     return
                 if park is not None:
-                    park(session_id, tail, place, turn_id)
+                    yield from park(session_id, tail, place, turn_id)
                 elif ear is not None and not ear.wait(beat_s):
                     yield None
         finally:
