@@ -15,6 +15,7 @@ from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, m
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions
+from opencode.storage.screen_store import ScreenRows
 from opencode.storage.writing import Writer
 
 #: How long a writer waits for a store that is merely busy.
@@ -23,7 +24,7 @@ BUSY_PATIENCE_S = 30.0
 _REMEMBERED_SESSIONS = 10_000
 
 
-class SqlStore(Queries):
+class SqlStore(ScreenRows, Queries):
     """The whole store; `lock` is held by the process that owns it, None where others write to it too."""
 
     def __init__(
