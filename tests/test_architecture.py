@@ -34,6 +34,7 @@ FOUNDATION = {
     "origins",
     "project_file",
     "records",
+    "redis_client",
     "setting_types",
     "settings",
     "sse_reader",
@@ -72,7 +73,7 @@ ADAPTERS = {
     "provider": {"anthropic", "openai", "demo", "scripted"},
     "tool": {"bash", "read", "write", "edit", "grep", "glob", "list"},
     "storage": {"sql"},
-    "bus": {"memory", "redis"},
+    "bus": {"memory", "polled", "redis"},
 }
 
 # Foreign package: the modules (or packages, with a dot at the end) that may import it.
@@ -93,7 +94,7 @@ CONFINED = {
     "openai": ("opencode.provider.",),
     "sqlalchemy": ("opencode.storage.",),
     "psycopg": ("opencode.storage.",),
-    "redis": ("opencode.bus.",),
+    "redis": ("opencode.redis_client",),
     "alembic": ("opencode.storage.",),
     "textual": ("opencode.tui.",),
 }

@@ -1,6 +1,7 @@
 """What the store reads. Nothing here takes the write lock."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from opencode.storage.schema import (
 )
 
 _ROWS = 16  # of a log, read at once
+_SESSIONS = 500  # asked for at once
 
 
 @patient_reads
@@ -55,10 +57,14 @@ class Queries(Reader):
         with self._read() as connection:
             return self._last_seq(connection, session_id)
 
-    def stands(self, session_id: str) -> bool:
-        """See `port.EventStore.stands`."""
+    def ends(self, session_ids: Collection[str]) -> dict[str, int]:
+        """See `port.EventStore.ends`."""
+        ids, found = list(session_ids), dict[str, int]()
         with self._read() as connection:
-            return connection.execute(statements.SESSION_STANDS, {"session": session_id}).first() is not None
+            for start in range(0, len(ids), _SESSIONS):
+                rows_ = connection.execute(selects.ENDS, {"sessions": ids[start : start + _SESSIONS]})
+                found |= {session_id: last or 0 for session_id, last in rows_}
+        return found
 
     @staticmethod
     def _last_seq(connection: Connection, session_id: str) -> int:

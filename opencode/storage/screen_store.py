@@ -1,6 +1,6 @@
 """The part of the store that keeps shared screens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
 from sqlalchemy.engine import Connection
@@ -34,10 +34,10 @@ class ScreenRows(Reader):
             return screens.after(connection, screen_id, after)
 
     @patient
-    def screen_stands(self, screen_id: str) -> bool:
-        """See `port.ScreenStore.screen_stands`."""
+    def screen_ends(self, screen_ids: Collection[str]) -> dict[str, int]:
+        """See `port.ScreenStore.screen_ends`."""
         with self._read() as connection:
-            return connection.execute(screens.STANDS, {"of": screen_id}).first() is not None
+            return {row.id: row.number for row in connection.execute(screens.ENDS, {"ids": list(screen_ids)})}
 
     @patient
     def change_screen(self, owner: str, name: str, change: port.ChangeScreen) -> records.ScreenChange:

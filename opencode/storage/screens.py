@@ -43,7 +43,7 @@ _MAKE = sa.text(
     " ON CONFLICT DO NOTHING"
 )
 _COUNT = sa.select(sa.func.count()).select_from(screens).where(screens.c.owner == sa.bindparam("of_owner"))
-STANDS = sa.select(screens.c.id).where(screens.c.id == sa.bindparam("of"))
+ENDS = sa.select(screens.c.id, screens.c.number).where(screens.c.id.in_(sa.bindparam("ids", expanding=True)))
 _UNUSED = (
     sa.select(screens.c.id)
     .where(

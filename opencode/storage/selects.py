@@ -17,6 +17,14 @@ ACTIVE = (
 _OF: sa.BindParameter[str] = sa.bindparam("of")
 SESSION = sa.select(sessions, ACTIVE).where(sessions.c.id == _OF, sessions.c.owner == sa.bindparam("owner"))
 LAST_SEQ = sa.select(events.c.last_seq).where(events.c.session_id == _OF).order_by(events.c.first_seq.desc()).limit(1)
+ENDS = sa.select(
+    sessions.c.id,
+    sa.select(events.c.last_seq)
+    .where(events.c.session_id == sessions.c.id)
+    .order_by(events.c.first_seq.desc())
+    .limit(1)
+    .scalar_subquery(),
+).where(sessions.c.id.in_(sa.bindparam("sessions", expanding=True)))
 MESSAGES = (
     sa.select(messages).where(messages.c.session_id == _OF).order_by(messages.c.id.desc()).limit(sa.bindparam("most"))
 )
