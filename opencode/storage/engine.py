@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from opencode.errors import SettingsError, StoreDamaged, StoreError
 from opencode.storage import postgresql
+from opencode.storage.checkpoints import BACKSTOP_PAGES
 from opencode.storage.schema import HEAD
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def open_sqlite(parsed: URL, *, durability: str) -> Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
         cursor.close()
 
     # The driver's own transaction control begins late and ends early; SQLAlchemy's documentation gives this way out.

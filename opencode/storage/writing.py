@@ -8,8 +8,13 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from opencode.errors import OpenCodeError, StoreError
+from opencode.native import NativeThread
 from opencode.storage import port
+from opencode.storage.checkpoints import Checkpoints
 from opencode.storage.texts import Texts
+
+#: What a transaction that changes rows writes, about.
+_PAGES = 12
 
 
 class Writer:
@@ -23,11 +28,15 @@ class Writer:
         #: Where logs end, as far as that is known, so that an append need not ask.
         self.last_seqs: dict[str, int] = {}
         self._texts = Texts(engine)
+        self._checkpoints = Checkpoints(engine, NativeThread()) if engine.dialect.name == "sqlite" else None
 
     def texts(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError] | None:
         """Store them the short way, where they are pieces of text alone; None where nothing is stored."""
         with self._writing:
-            return self._texts.append(appends, self.last_seqs)
+            stored = self._texts.append(appends, self.last_seqs)
+            if stored is not None:
+                self._wrote(len(stored))
+            return stored
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -36,12 +45,17 @@ class Writer:
             try:
                 with self._transaction() as connection:
                     yield connection
+                self._wrote(_PAGES)
             except BaseException as exc:
                 # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
                 self.last_seqs.clear()
                 if isinstance(exc, SQLAlchemyError):
                     raise self._failure(exc) from exc
                 raise
+
+    def _wrote(self, pages: int) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.wrote(pages)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -54,3 +68,5 @@ class Writer:
     def close(self) -> None:
         """Let go of what it has taken."""
         self._texts.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
