@@ -208,6 +208,7 @@ class _Watch:
     """Looks at every read that is under way, in one thread, which ends when there is none."""
 
     def __init__(self) -> None:
+        # Made before gevent patches: whoever holds it must not let another greenlet run.
         self._lock = threading.Lock()
         self._exchanges: set[_Exchange] = set()
         self._runs = False
@@ -215,9 +216,9 @@ class _Watch:
     def add(self, exchange: _Exchange) -> None:
         with self._lock:
             self._exchanges.add(exchange)
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, name="provider-watch", daemon=True).start()
+            begins, self._runs = not self._runs, True
+        if begins:
+            threading.Thread(target=self._run, name="provider-watch", daemon=True).start()
 
     def discard(self, exchange: _Exchange) -> None:
         with self._lock:
