@@ -108,7 +108,7 @@ def test_an_answer_that_ends_within_a_chunk_is_worth_another_try(answered, rest)
     failure = answered(HEAD + chunk(b": nothing yet\n\n") + rest, failure_of)
 
     assert (failure.code, failure.retryable) == ("PROVIDER_UNAVAILABLE", True)
-    assert "broke off" in failure.message
+    assert "ended within the answer" in failure.message
 
 
 def test_an_answer_that_is_no_chunk_is_told(answered):
