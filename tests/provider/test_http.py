@@ -115,11 +115,11 @@ def test_silence_within_an_answer_is_a_time_out(talk):
 
 def test_the_time_that_a_reader_takes_is_not_the_providers(talk):
     taken = threading.Event()
-    provider, _ = talk([{"text": "one"}, {"wait": taken}, {"text": "two"}], timeout_s=0.3)
+    provider, _ = talk([{"text": "one"}, {"wait": taken}, {"text": "two"}], timeout_s=1)
     deltas = provider.stream(asked(), Cancel())
     said = [next(deltas)]
 
-    threading.Event().wait(1.0)  # as a turn does while the store is busy
+    threading.Event().wait(1.8)  # as a turn does while the store is busy
     taken.set()
 
     assert [*said, *deltas][:2] == [Text("one"), Text("two")]
