@@ -125,10 +125,13 @@ def open_sqlite(parsed: URL, *, durability: str) -> Engine:
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
+    begin = options.get("sqlite_begin", "DEFERRED")
+    if begin is None:
+        return
     deadline = time.monotonic() + options.get("begin_patience_s", 0.0)
     while True:
         try:
-            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
+            connection.exec_driver_sql(f"BEGIN {begin}")
         except sa.exc.OperationalError as exc:
             if "locked" not in str(exc.orig) or time.monotonic() >= deadline:
                 raise

@@ -118,8 +118,7 @@ class Queries(Reader):
             page = list(reversed(found[:limit]))
             bodies = self._parts(connection, [row.id for row in page])
             answered = {row.turn_id for row in page if row.role == "assistant"}
-            by_id = connection.execute(sa.select(turns).where(turns.c.id.in_(answered))).all()
-            known = {row.id: rows.turn(row) for row in by_id}
+            known = {row.id: rows.turn(row) for row in connection.execute(selects.TURNS, {"turns": list(answered)})}
         shown = [rows.message(row, bodies[row.id], known.get(row.turn_id)) for row in page]
         return session, shown, len(found) > limit
 

@@ -40,7 +40,9 @@ class Reader:
         self.engine = engine
         shared = engine.dialect.name == postgresql.BACKEND
         #: One statement needs no transaction around it; several are to see the same.
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT") if shared else engine
+        self._single = engine.execution_options(
+            **{"isolation_level": "AUTOCOMMIT"} if shared else {"sqlite_begin": None}
+        )
         self._several = engine.execution_options(isolation_level="REPEATABLE READ") if shared else engine
         # With a server for a database, others change it too.
         self._known = KnownSessions(0 if shared else _KNOWN_SESSIONS)

@@ -154,7 +154,7 @@ class SqlStore(Queries):
         with self._write() as connection:
             if key is not None:
                 apply.remember(connection, key)
-            connection.execute(sessions.insert(), rows.of_session(session))
+            connection.execute(statements.INSERT_SESSION, rows.of_session(session))
             if first is not None:
                 outcome = self._append(connection, first)
                 if isinstance(outcome, OpenCodeError):

@@ -51,7 +51,7 @@ TURN = turns.update().where(turns.c.id == OF)
 MESSAGE = messages.update().where(messages.c.id == OF)
 SESSION = sessions.update().where(sessions.c.id == OF)
 UNANSWERED = permissions.update().where(permissions.c.turn_id == OF, permissions.c.response.is_(None))
-INSERT_TURN, INSERT_MESSAGES = turns.insert(), messages.insert()
+INSERT_SESSION, INSERT_TURN, INSERT_MESSAGES = sessions.insert(), turns.insert(), messages.insert()
 MORE_MESSAGES = SESSION.values(
     last_message_at=sa.bindparam("now"), message_count=sessions.c.message_count + sa.bindparam("more")
 )

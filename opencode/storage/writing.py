@@ -23,6 +23,7 @@ class Writer:
     def __init__(self, engine: Engine, failure: Callable[[SQLAlchemyError], StoreError]) -> None:
         """`failure` makes the driver's failure one of ours."""
         self._engine = engine
+        self._immediate = engine.execution_options(sqlite_begin="IMMEDIATE")
         self._failure = failure
         self._writing = threading.Lock()
         #: Where logs end, as far as that is known, so that an append need not ask.
@@ -59,7 +60,7 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with self._engine.execution_options(sqlite_begin="IMMEDIATE").begin() as connection:
+        with self._immediate.begin() as connection:
             yield connection
 
     def hold(self, connection: Connection, session_ids: Iterable[str]) -> None:
