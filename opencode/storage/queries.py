@@ -33,6 +33,7 @@ class Queries(Reader):
         """See `port.EventStore.read`."""
         batches: list[bytes] = []
         first, size, last_seq = 0, 0, after
+        unsettled_first, unsettled = self._unsettled(session_id)
         # The row that holds `after` + 1 may begin before it. Page by page: a log only grows, so that they fit.
         with self._read() as connection:
             while size < limit_bytes:
@@ -48,10 +49,16 @@ class Queries(Reader):
                         break
                 if len(found) < _ROWS:
                     break
-        return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
+            else:
+                unsettled = b""  # there may be more before it
+        settled = frames.split(b"".join(batches))[max(0, after + 1 - first) :]
+        return settled + frames.split(unsettled)[max(0, last_seq + 1 - unsettled_first) :]
 
     def last_seq(self, session_id: str) -> int:
         """See `port.EventStore.last_seq`."""
+        unsettled_first, unsettled = self._unsettled(session_id)
+        if unsettled:
+            return unsettled_first + len(frames.split(unsettled)) - 1
         with self._read() as connection:
             return self._last_seq(connection, session_id)
 

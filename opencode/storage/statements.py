@@ -30,6 +30,10 @@ STANDING = sa.text("SELECT id, attempt FROM turns WHERE state IN ('running', 'wa
 INSERT_ROW = sa.text(
     "INSERT INTO events (session_id, first_seq, last_seq, frames) VALUES (:session, :first, :last, :frames)"
 )
+INSERT_PIECE = sa.text(
+    "INSERT INTO pieces (id, session_id, first_seq, last_seq, frames) VALUES (:id, :session, :first, :last, :frames)"
+)
+DELETE_PIECES = sa.text("DELETE FROM pieces WHERE session_id = :session")
 
 #: The row that holds the first one wanted is found by the key, so that a long log is not read from its beginning.
 READ = sa.text(

@@ -3,15 +3,17 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from opencode.errors import OpenCodeError, StoreError
 from opencode.native import NativeThread
-from opencode.storage import port
+from opencode.storage import port, statements
 from opencode.storage.checkpoints import Checkpoints
 from opencode.storage.texts import Texts
+from opencode.storage.unsettled import Unsettled, settle
 
 #: What a transaction that changes rows writes, about.
 _PAGES = 12
@@ -28,7 +30,11 @@ class Writer:
         self._writing = threading.Lock()
         #: Where logs end, as far as that is known, so that an append need not ask.
         self.last_seqs: dict[str, int] = {}
-        self._texts = Texts(engine)
+        #: Pieces of text that are not in `events` yet, and what a transaction changes of them if it succeeds.
+        self.unsettled = Unsettled()
+        self._settled: list[str] = []
+        self._added: list[tuple[int, str, int, int, bytes]] = []
+        self._texts = Texts(engine, self.unsettled)
         self._checkpoints = Checkpoints(engine, NativeThread()) if engine.dialect.name == "sqlite" else None
 
     def texts(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError] | None:
@@ -46,13 +52,41 @@ class Writer:
             try:
                 with self._transaction() as connection:
                     yield connection
+                self._stored()
                 self._wrote(_PAGES)
             except BaseException as exc:
                 # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
                 self.last_seqs.clear()
+                self._settled, self._added = [], []
                 if isinstance(exc, SQLAlchemyError):
                     raise self._failure(exc) from exc
                 raise
+
+    def _stored(self) -> None:
+        self.unsettled.drop(self._settled)
+        if self._added:
+            self.unsettled.stored(self._added)
+        self._settled, self._added = [], []
+
+    def settle(self, connection: Connection, session_ids: Iterable[str]) -> None:
+        """Put the sessions' pieces of text into `events`, before something else is."""
+        rows = self.unsettled.rows(session_ids)
+        settle(connection, rows)
+        self._settled += [row[0] for row in rows]
+
+    def forget(self, connection: Connection, session_id: str) -> None:
+        """The session is deleted, and nothing of it is to be left."""
+        connection.execute(statements.DELETE_PIECES, {"session": session_id})
+        self._settled.append(session_id)
+
+    def insert_texts(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Store pieces of text of sessions of which nothing else is stored in this transaction."""
+        if not rows:
+            return
+        first_id = self.unsettled.next_id + len(self._added)
+        numbered = [{**row, "id": row_id} for row_id, row in enumerate(rows, first_id)]
+        connection.execute(statements.INSERT_PIECE, numbered)
+        self._added += [(row["id"], row["session"], row["first"], row["last"], row["frames"]) for row in numbered]
 
     def _wrote(self, pages: int) -> None:
         if self._checkpoints is not None:
@@ -68,6 +102,7 @@ class Writer:
 
     def close(self) -> None:
         """Let go of what it has taken."""
-        self._texts.close()
+        with self._writing:
+            self._texts.close()
         if self._checkpoints is not None:
             self._checkpoints.close()
