@@ -47,7 +47,7 @@ class Queries(Reader):
                     size += len(row.frames)
                     if size >= limit_bytes:
                         break
-                if len(found) < _ROWS:
+                if size < limit_bytes and len(found) < _ROWS:
                     break
             else:
                 unsettled = b""  # there may be more before it
