@@ -29,7 +29,7 @@ def unstored(database, talks):
     seen = {talk: max(talk.poster.last, talk.watcher.last) for talk in talks}
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as store:
         both = "SELECT session_id, last_seq FROM events UNION ALL SELECT session_id, last_seq FROM pieces"
-        rows = dict(store.execute(f"SELECT session_id, max(last_seq) FROM ({both}) GROUP BY session_id").fetchall())  # noqa: S608 - ours
+        rows = dict(store.execute(f"SELECT session_id, max(last_seq) FROM ({both}) GROUP BY session_id").fetchall())
     return [
         f"{talk.record.name}: event {last} was shown, the store holds {rows.get(talk.session, 0)}"
         for talk, last in seen.items()

@@ -25,35 +25,41 @@ _TOUCH = "UPDATE alembic_version SET version_num = version_num"
 
 
 class Checkpoints:
-    """Of one store. The caller holds the store's write lock; `close` needs none."""
+    """Of one store, in `thread`, which it closes. The caller holds the store's write lock; `close` needs none."""
 
     def __init__(
         self, engine: Engine, thread: NativeThread, *, copy_pages: int = COPY_PAGES, long_pages: int = LONG_PAGES
     ) -> None:
         self._engine = engine
-        self._thread = thread
+        self.thread = thread
         self._copy_pages = copy_pages
         self._long_pages = long_pages
         self._taken: Any = None
         self._pages = 0
         self._under_way = False
         self._long = False
-        self._failure: sqlite3.Error | None = None
+        self._failure: Exception | None = None
 
     def wrote(self, pages: int) -> None:
-        """So many pages, about, were written. Returns at once, unless the log has become long."""
+        """So many pages, about, were written. Returns at once, unless the log has become long. Raises nothing."""
         self._pages += pages
+        try:
+            self._look()
+        except Exception as exc:  # what is stored is stored, whatever becomes of the checkpoint
+            self._failure, self._under_way = exc, False
         if self._failure is not None:
             log.warning("store: a checkpoint failed, the next one tries again: %s", self._failure)
             self._failure = None
+
+    def _look(self) -> None:
         if self._under_way:
             return
         if self._long:
             self._begin_anew()
         elif self._pages >= self._copy_pages:
-            self._pages, self._under_way = 0, True
-            connection = self._connection()
-            self._thread.post(lambda: self._copy(connection))
+            self._pages, connection = 0, self._connection()
+            self._under_way = True
+            self.thread.post(lambda: self._copy(connection))
 
     def _copy(self, connection: sqlite3.Connection) -> None:
         try:
@@ -70,12 +76,11 @@ class Checkpoints:
             self._copy(connection)
             connection.execute(_TOUCH)
 
-        self._long = False
+        self._pages = 0
         try:
-            self._thread.call(whole)
-        except sqlite3.Error as exc:
-            self._failure = exc
-        self._long = False
+            self.thread.call(whole)
+        finally:
+            self._long = False
 
     def _connection(self) -> sqlite3.Connection:
         if self._taken is None:
@@ -85,6 +90,6 @@ class Checkpoints:
 
     def close(self) -> None:
         """Let the checkpoint that is under way end."""
-        self._thread.close()
+        self.thread.close()
         if self._taken is not None:
             self._taken.close()

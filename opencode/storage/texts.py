@@ -6,7 +6,7 @@ the price.
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy.engine import Engine
@@ -34,8 +34,9 @@ def is_text(append: port.Append) -> bool:
 class Texts:
     """One connection, taken from the engine's pool at the first use. Its caller holds the store's write lock."""
 
-    def __init__(self, engine: Engine, unsettled: Unsettled) -> None:
+    def __init__(self, engine: Engine, unsettled: Unsettled, commit: Callable[[sqlite3.Connection], None]) -> None:
         self._engine = engine
+        self._commit = commit
         self._unsettled = unsettled
         self._usable = engine.dialect.name == "sqlite"
         self._taken: Any = None
@@ -84,7 +85,7 @@ class Texts:
                 below = unsettled.done_below()
                 if below is not None:
                     connection.execute(_PRUNE, (below,))
-                connection.execute("COMMIT")
+                self._commit(connection)
                 unsettled.drop(due)
                 unsettled.stored(rows)
                 if below is not None:

@@ -1,12 +1,13 @@
 """How the store writes: one transaction at a time in this process, whatever others do."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from opencode.errors import OpenCodeError, StoreError
 from opencode.native import NativeThread
@@ -15,8 +16,11 @@ from opencode.storage.checkpoints import Checkpoints
 from opencode.storage.texts import Texts
 from opencode.storage.unsettled import Unsettled, settle
 
-#: What a transaction that changes rows writes, about.
-_PAGES = 12
+#: What a transaction writes, about: one that changes rows, and one of pieces of text.
+_PAGES, _TEXT_PAGES, _ROWS_A_PAGE = 12, 2, 8
+
+#: What SQLite calls a commit that is on the disk when it returns.
+_FULL = 2
 
 
 class Writer:
@@ -32,17 +36,18 @@ class Writer:
         self.last_seqs: dict[str, int] = {}
         #: Pieces of text that are not in `events` yet, and what a transaction changes of them if it succeeds.
         self.unsettled = Unsettled()
+        self._waits: bool | None = None
         self._settled: list[str] = []
         self._added: list[tuple[int, str, int, int, bytes]] = []
-        self._texts = Texts(engine, self.unsettled)
         self._checkpoints = Checkpoints(engine, NativeThread()) if engine.dialect.name == "sqlite" else None
+        self._texts = Texts(engine, self.unsettled, self._commit)
 
     def texts(self, appends: Sequence[port.Append]) -> list[port.Committed | OpenCodeError] | None:
         """Store them the short way, where they are pieces of text alone; None where nothing is stored."""
         with self._writing:
             stored = self._texts.append(appends, self.last_seqs)
             if stored is not None:
-                self._wrote(len(stored))
+                self._wrote(_TEXT_PAGES + len(stored) // _ROWS_A_PAGE)
             return stored
 
     @contextmanager
@@ -53,7 +58,6 @@ class Writer:
                 with self._transaction() as connection:
                     yield connection
                 self._stored()
-                self._wrote(_PAGES)
             except BaseException as exc:
                 # Nothing of the transaction is stored, whatever broke it off: its numbers are free again.
                 self.last_seqs.clear()
@@ -61,6 +65,7 @@ class Writer:
                 if isinstance(exc, SQLAlchemyError):
                     raise self._failure(exc) from exc
                 raise
+            self._wrote(_PAGES)
 
     def _stored(self) -> None:
         self.unsettled.drop(self._settled)
@@ -96,6 +101,19 @@ class Writer:
     def _transaction(self) -> Iterator[Connection]:
         with self._immediate.begin() as connection:
             yield connection
+            try:
+                self._commit(connection.connection.driver_connection)
+            except sqlite3.Error as exc:
+                raise DBAPIError.instance("COMMIT", None, exc, sqlite3.Error) from exc
+
+    def _commit(self, connection: Any) -> None:
+        """Commit, and let others run meanwhile where a commit waits for the disk (`OPENCODE_DURABILITY=power`)."""
+        if self._waits is None:
+            self._waits = connection.execute("PRAGMA synchronous").fetchone()[0] >= _FULL
+        if self._waits and self._checkpoints is not None:
+            self._checkpoints.thread.call(lambda: connection.execute("COMMIT"))
+        else:
+            connection.execute("COMMIT")
 
     def hold(self, connection: Connection, session_ids: Iterable[str]) -> None:
         """Keep other processes from these sessions; there are none."""

@@ -1,11 +1,16 @@
 """SQLite's log is copied into the database beside the loop, and does not grow without end."""
 
-import pytest
+import contextlib
+import threading
 
+import pytest
+import sqlalchemy as sa
+
+from opencode.errors import StoreError
 from opencode.native import NativeThread
 from opencode.storage.checkpoints import BACKSTOP_PAGES, COPY_PAGES, Checkpoints
 from opencode.storage.sql import open_store
-from tests.contracts.stored import started_turn, stored_session, texts
+from tests.contracts.stored import contents, read_all, started_turn, stored_session, texts
 from tests.live.server import until
 
 _PAGE = 4096
@@ -86,3 +91,49 @@ def test_a_checkpoint_that_fails_is_told_and_stops_nobody(long, caplog):
     long.checkpoints.wrote(1)
 
     assert "a checkpoint failed, the next one tries again: no such table" in caplog.text
+
+
+@pytest.mark.parametrize(("durability", "elsewhere"), [("process", False), ("power", True)])
+def test_a_commit_that_waits_for_the_disk_does_so_in_a_thread_of_the_systems(tmp_path, durability, elsewhere):
+    with contextlib.closing(open_store(None, tmp_path, durability=durability)) as store:
+        traced = []
+        store.engine.dispose()  # so that each connection from here on is traced
+
+        @sa.event.listens_for(store.engine, "connect")
+        def trace(connection, _record):
+            connection.set_trace_callback(lambda said: traced.append((said, threading.get_native_id())))
+
+        turn = started_turn(lambda append: store.commit([append])[0], stored_session(store))
+        store.commit([texts(turn.session_id, "piece", turn=turn)])
+        assert contents(read_all(store, turn.session_id))[1:] == ["piece"]
+
+    commits = [thread for said, thread in traced if said == "COMMIT"]
+    inserts = {thread for said, thread in traced if said.startswith("INSERT INTO pieces")}
+    assert len(commits) >= 3
+    assert inserts == {threading.get_native_id()}
+    # All but the last, which the closing of the store makes.
+    assert {thread != threading.get_native_id() for thread in commits[:3]} == {elsewhere}
+
+
+def test_a_commit_that_fails_in_another_thread_is_told_and_stores_nothing(tmp_path):
+    with contextlib.closing(open_store(None, tmp_path, durability="power")) as store:
+        turn = started_turn(lambda append: store.commit([append])[0], stored_session(store))
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE TABLE strict (id REFERENCES sessions (id) DEFERRABLE INITIALLY DEFERRED)"
+            )
+            connection.exec_driver_sql(
+                "CREATE TRIGGER late AFTER INSERT ON pieces BEGIN INSERT INTO strict VALUES ('nobody'); END"
+            )
+            connection.exec_driver_sql(
+                "CREATE TRIGGER later AFTER INSERT ON events BEGIN INSERT INTO strict VALUES ('nobody'); END"
+            )
+
+        with pytest.raises(StoreError, match="FOREIGN KEY"):
+            store.commit([texts(turn.session_id, "lost", turn=turn)])
+
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TRIGGER late")
+            connection.exec_driver_sql("DROP TRIGGER later")
+        store.commit([texts(turn.session_id, "kept", turn=turn)])
+        assert contents(read_all(store, turn.session_id))[1:] == ["kept"]
