@@ -75,7 +75,7 @@ class Texts:
 
     def _insert(self, rows: list[tuple[int, str, int, int, bytes]], guards: list[tuple[str, int]]) -> bool:
         connection, unsettled = self._connection(), self._unsettled
-        due = unsettled.due()
+        due = unsettled.due(len(rows))
         guarded = [(*row, *guard) for row, guard in zip(rows, guards, strict=True)]
         try:
             connection.execute("BEGIN IMMEDIATE")

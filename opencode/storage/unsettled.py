@@ -18,8 +18,9 @@ from opencode.storage.schema import pieces
 
 #: Of one session's, how many rows or bytes are many.
 _ROWS, _BYTES = 64, 32 * 1024
-#: Sessions that are settled in one commit because they have many: turns that began together must not stop all others.
-_AT_ONCE = 4
+#: Sessions that are settled in one commit because they have many: few, as turns that began together are not to stop all
+#: others, and a share of the commit's own rows, so that there are never more and more of them.
+_AT_ONCE, _SHARE = 4, 16
 #: Rows of `pieces` that the oldest of them may keep there, and how many that are done with are deleted together.
 _SPAN, _PRUNED = 8_192, 512
 
@@ -75,9 +76,9 @@ class Unsettled:
             self.add(row)
         self.next_id = rows[-1][0] + 1
 
-    def due(self) -> list[str]:
-        """Sessions to settle now, a few at a time."""
-        found = list(islice(self._many, _AT_ONCE))
+    def due(self, rows: int) -> list[str]:
+        """Sessions to settle with so many new rows, a few at a time."""
+        found = list(islice(self._many, max(_AT_ONCE, rows // _SHARE)))
         oldest = next(iter(self._runs.items()), None)
         if oldest is not None and self.next_id - oldest[1].first_id > _SPAN and oldest[0] not in found:
             found.append(oldest[0])

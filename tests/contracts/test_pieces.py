@@ -69,6 +69,15 @@ def test_many_pieces_become_few_rows(store):
     assert len(rows(store, "pieces")) < 3 * 1000 / 2
 
 
+def test_many_turns_that_began_together_are_not_kept_waiting_for_ever(store):
+    turns = [a_turn(store) for _ in range(128)]
+
+    write(store, turns, 90)
+
+    moved = {session_id for session_id, first_seq, _ in rows(store, "events") if first_seq > 1}
+    assert moved == {turn.session_id for turn in turns}
+
+
 def test_what_ends_a_turn_comes_after_all_of_its_pieces(store):
     turn, other = a_turn(store), a_turn(store)
     write(store, [turn, other], 10)
