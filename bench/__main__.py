@@ -21,6 +21,7 @@ BENCHES: dict[str, str] = {
     "idle": "bench.idle",
     "stops": "bench.stops",
     "servers": "bench.servers",
+    "screens": "bench.screens",
 }
 
 

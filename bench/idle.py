@@ -63,7 +63,7 @@ def run(*, quick):
     streams, window_s, names = (
         (1000, 16, [OURS]) if quick else (10_000, WINDOW_S, [name for name in SERVERS if name != RAW])
     )
-    rounds, each_round = (3, 200) if quick else (5, 2000)
+    rounds, each_round = 3, 200 if quick else 10_000
     waiting = Table(f"{streams:,} idle streams", ("server", "RSS a stream, KiB", "CPU, all of them, % of a core"))
     with tempfile.TemporaryDirectory() as name:
         load, _ = compiled(name)
@@ -85,5 +85,5 @@ def run(*, quick):
     for number, (memory, seconds) in enumerate(left):
         leaving.add(str(number), f"{memory:.1f}", f"{seconds * 1000:.0f}" if number else "")
     grown = left[-1][0] - left[2][0]
-    leaving.note = f"From the second round to the last {grown:+.1f} MB, {against(grown, 5, '{:.0f}')} MB."
+    leaving.note = f"From the second round to the third {grown:+.1f} MB, {against(grown, 5, '{:.0f}')} MB."
     return [waiting, leaving]

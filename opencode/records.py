@@ -166,3 +166,79 @@ class RememberedKey:
     body_hash: str
     session_id: str
     turn_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt line. `place` is where in the history it stands; at the history's end is what is being typed."""
+
+    text: str = ""
+    #: In code points, as all lengths of it.
+    cursor: int = 0
+    history: tuple[str, ...] = ()
+    place: int = 0
+    #: What was being typed while something of the history is shown.
+    draft: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screen:
+    """A shared screen. Its id is made with it: one of the same name that is made later has another."""
+
+    id: str
+    owner: str
+    name: str
+    #: The number of its newest event.
+    number: int = 0
+    prompt: Prompt = field(default_factory=Prompt)
+    #: The active session, None where that is gone.
+    session_id: str | None = None
+    #: For the next session that is made here.
+    model: str | None = None
+    #: Seconds since the epoch.
+    used_at: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToShow:
+    """An event for a screen, without its number; with `shows`, a session is the active one from then on.
+
+    It is shown from behind that number of its log.
+    """
+
+    body: bytes
+    shows: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenEvent:
+    """One of a screen's own events: what happens in its session is in that one's log.
+
+    Before it comes what happened in `session_id` up to `seq`, after it what comes in `next_session_id` above
+    `next_seq`.
+    """
+
+    number: int
+    body: bytes
+    session_id: str | None
+    seq: int
+    next_session_id: str | None
+    next_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenView:
+    """A screen, how far its session's log goes, and what waits for an answer there: one consistent view."""
+
+    screen: Screen
+    seq: int
+    permissions: tuple[Permission, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenChange:
+    """What a change has made of a screen, and the events that show it."""
+
+    before: Screen
+    after: Screen
+    events: tuple[ScreenEvent, ...]

@@ -113,7 +113,7 @@ def postgres():
 @pytest.fixture
 def postgres_url(postgres: Postgres):
     """An empty store on PostgreSQL. Emptying one is ten times as fast as making another."""
-    tables = ("sessions", "spending", "idempotency", "secrets", "marks", "webhooks")
+    tables = ("sessions", "spending", "idempotency", "secrets", "marks", "webhooks", "screens")
     postgres.execute(*(f"DELETE FROM {table}" for table in tables), database=postgres.shared)
     return postgres.url(postgres.shared)
 

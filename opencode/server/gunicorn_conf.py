@@ -32,7 +32,8 @@ limit_request_line = 8190
 limit_request_field_size = 8190
 #: Of the time that gunicorn gives, what running turns get; the rest is for their streams to end in.
 _TURN_GRACE_S = 10.0
-_POLL_S = 0.1
+#: How often is looked for an end that is no SIGTERM.
+_LOOK_S = 2.0
 _NOFILE = 65_536
 _PRIVILEGED, _LAST_PORT = 1024, 65_535
 
@@ -170,9 +171,8 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 def _watch(worker: Any, services: Any) -> None:
     """SIGTERM has no hook of its own, and `worker_exit` comes too late for open streams."""
-    pause = threading.Event()
-    while worker.alive:
-        pause.wait(_POLL_S)
+    while worker.alive:  # `max_requests` ends it, too
+        worker.stopping.wait(_LOOK_S)
     services.stop(_TURN_GRACE_S)
 
 

@@ -19,6 +19,7 @@ import termios
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from gevent import get_hub
@@ -26,9 +27,9 @@ from gevent.hub import Waiter
 
 from opencode.server.sending import Sending
 from opencode.server.tally import Tally
-from opencode.server.waiting import Follower, Frame, Group, framed, in_slices, lacking
+from opencode.server.waiting import SLICE_S, Cohort, Follower, Frame, Group, Parked, Waiting, framed, lacking
 from opencode.session.log import EventLog
-from opencode.session.tail import Park, Place, Tail
+from opencode.session.tail import Chunk, Park, Place, Tail
 
 _TICK_S = 1.0
 _READ = 1  # libev's flag for a watch on input
@@ -65,24 +66,21 @@ class Pump:
         ):
             return None
 
-        def park(session_id: str, tail: Tail, place: Place, turn_id: str | None) -> None:
-            group = self._group(session_id, tail)
-            self._wait(Follower(connection, group, place, turn_id, tally=tally, waiter=Waiter()))
+        return partial(self._wait, (connection, tally))
 
-        return park
-
-    def _wait(self, follower: Follower) -> None:
-        group, tail = follower.group, follower.group.tail
+    def _wait(
+        self, client: tuple[Sending, Tally], session_id: str, tail: Tail, place: Place, turn_id: str | None
+    ) -> Iterator[Chunk]:
+        follower = Follower(client[0], self._group(session_id, tail), place, turn_id, tally=client[1])
         watch = self._hub.loop.io(follower.fd, _READ)
         try:
-            follower.waits = True
-            group.followers.add(follower)
-            self._put_off(follower, len(self._slots) - 1)
+            self._join(follower)
             watch.start(self._readable, follower, watch)
-            # Looked at after joining: what comes from here on rings.
-            if self._has_ended(tail) or tail.last_seq > follower.place.seq:
-                self._look_again(group)
-            follower.waiter.get()
+            yield Waiting(Parked(follower), follower.place.seq)
+            if follower.cohort is not None:  # nobody took it, so its greenlet waits
+                waiter = Waiter()
+                follower.go_on = partial(self._hub.loop.run_callback, waiter.switch, None)
+                waiter.get()
         finally:
             watch.stop()
             watch.close()
@@ -91,6 +89,14 @@ class Pump:
             raise ConnectionResetError(errno.ECONNRESET, "the client has left")
         if follower.rest:
             follower.connection.sendall(follower.rest)
+
+    def _join(self, follower: Follower) -> None:
+        group, tail = follower.group, follower.group.tail
+        group.join(follower)
+        self._put_off(follower, len(self._slots) - 1)
+        # Looked at after joining: what comes from here on rings.
+        if self._has_ended(tail) or tail.last_seq > follower.place.seq:
+            self._look_again(group)
 
     def _group(self, session_id: str, tail: Tail) -> Group:
         group = self._groups.get(tail)
@@ -107,20 +113,19 @@ class Pump:
         self._remove(follower)
         follower.tally.length += follower.length
         follower.tally.events += follower.events
-        if not group.followers and self._groups.get(group.tail) is group:
+        if not group.cohorts and self._groups.get(group.tail) is group:
             del self._groups[group.tail]
             group.unlisten()
 
     def _wake(self, follower: Follower) -> None:
-        """Let its own greenlet go on; from here on the pump does not write to it."""
-        if follower.waits:
+        """Let its generator go on; from here on the pump does not write to it."""
+        if follower.cohort is not None:
             self._remove(follower)
-            self._hub.loop.run_callback(follower.waiter.switch, None)
+            follower.go_on()
 
     @staticmethod
     def _remove(follower: Follower) -> None:
-        follower.waits = False
-        follower.group.followers.discard(follower)
+        follower.group.leave(follower)
         follower.slot.discard(follower)
 
     # What is new
@@ -161,29 +166,86 @@ class Pump:
         tail, frames = group.tail, dict[int, Frame | None]()
         group.again = False
         look, group.look = group.look, False
-        for follower in in_slices(list(group.followers)):
-            if follower is None:
-                yield
-            elif not follower.waits:  # it has left meanwhile
-                continue
-            elif look:
-                self._wake(follower)
+        began = time.monotonic()
+        for cohort in list(group.cohorts):
+            seq = cohort.place.seq
+            if seq not in frames:
+                frames[seq] = lacking(tail, seq)
+            frame = frames[seq]
+            if look:
+                self._wake_all(cohort)
+            elif frame is None:
+                if seq < tail.last_seq:  # they have fallen behind the tail
+                    self._wake_all(cohort)
+            elif frame.has_done and cohort.turn_id is not None:  # perhaps their turn's: each generator looks closely
+                self._wake_all(cohort)
             else:
-                seq = follower.place.seq
-                if seq not in frames:
-                    frames[seq] = lacking(tail, seq)
-                frame = frames[seq]
-                if frame is None:
-                    if seq < tail.last_seq:  # it has fallen behind the tail
-                        self._wake(follower)
-                elif frame.has_done and follower.turn_id is not None:  # perhaps its turn's: its generator looks closely
-                    self._wake(follower)
-                else:
-                    self._write(follower, frame)
+                self._write_all(cohort, frame)
+            if time.monotonic() - began > SLICE_S:
+                yield
+                began = time.monotonic()
+        group.merge()
 
-    def _write(self, follower: Follower, frame: Frame) -> None:
+    def _wake_all(self, cohort: Cohort) -> None:
+        for follower in list(cohort.members.values()):
+            self._wake(follower)
+
+    def _write_all(self, cohort: Cohort, frame: Frame) -> None:
         """Write without waiting. Whoever does not take it all is woken, with the rest."""
-        data = frame.data
+        data, write = frame.data, os.write
+        size, short = len(data), list[tuple[int, int]]()
+        for fd in cohort.members:
+            try:
+                taken = write(fd, data)
+            except BlockingIOError:
+                taken = 0
+            except OSError:
+                taken = -1
+            if taken != size:
+                short.append((fd, taken))
+        late = [(cohort.members[fd], taken) for fd, taken in short]
+        for follower, taken in late:
+            if taken < 0:
+                follower.gone = True
+                self._wake(follower)
+        cohort.advance(frame)
+        for follower, taken in late:
+            if taken >= 0:
+                follower.rest = memoryview(data)[taken:]
+                self._wake(follower)
+
+    # Beats, and clients that leave
+
+    def _tick(self) -> None:
+        due = self._slots.popleft()
+        self._slots.append(set())
+        self._look_at(iter(list(due)))
+        if not self._groups:
+            self._ticker.close()
+            self._ticker = None
+
+    def _look_at(self, followers: Iterator[Follower]) -> None:
+        """Beat for those who were idle for long, and put off the others."""
+        now, whole = time.monotonic(), len(self._slots)
+        for follower in followers:
+            cohort = follower.cohort
+            if cohort is None:  # it has left meanwhile
+                continue
+            idle_s = now - max(follower.beaten_at, cohort.written_at)
+            left = whole - math.ceil(idle_s / _TICK_S)
+            if self._has_ended(follower.group.tail) or follower.group.tail.last_seq > cohort.place.seq:
+                self._look_again(follower.group)
+            elif left < 1 or follower.is_suspect:
+                self._beat_for(follower)
+                left = whole
+            self._put_off(follower, max(0, left - 1))
+            if time.monotonic() - now > SLICE_S:
+                self._hub.loop.run_callback(self._look_at, followers)
+                return
+
+    def _beat_for(self, follower: Follower) -> None:
+        """Write a beat without waiting."""
+        data = self._beat.data
         try:
             taken = os.write(follower.fd, data)
         except BlockingIOError:
@@ -192,43 +254,15 @@ class Pump:
             follower.gone = True
             self._wake(follower)
             return
-        follower.written_at = time.monotonic()
-        follower.place.seq += frame.events
-        follower.length += frame.length
-        follower.events += frame.events
+        follower.beaten_at = time.monotonic()
+        follower.is_suspect = False
+        follower.length += self._beat.length
         if taken < len(data):
             follower.rest = memoryview(data)[taken:]
             self._wake(follower)
 
-    # Beats, and clients that leave
-
-    def _tick(self) -> None:
-        due = self._slots.popleft()
-        self._slots.append(set())
-        self._look_at(in_slices(list(due)))
-        if not self._groups:
-            self._ticker.close()
-            self._ticker = None
-
-    def _look_at(self, followers: Iterator[Follower | None]) -> None:
-        """Beat for those who were idle for long, and put off the others."""
-        now, whole = time.monotonic(), len(self._slots)
-        for follower in followers:
-            if follower is None:
-                self._hub.loop.run_callback(self._look_at, followers)
-                return
-            if not follower.waits:  # it has left meanwhile
-                continue
-            tail, left = follower.group.tail, whole - math.ceil((now - follower.written_at) / _TICK_S)
-            if self._has_ended(tail) or tail.last_seq > follower.place.seq:
-                self._look_again(follower.group)
-            elif left < 1:
-                self._write(follower, self._beat)
-                left = whole
-            self._put_off(follower, max(0, left - 1))
-
     def _put_off(self, follower: Follower, ticks: int) -> None:
-        if follower.waits:
+        if follower.cohort is not None:
             follower.slot.discard(follower)
             follower.slot = self._slots[ticks]
             follower.slot.add(follower)
@@ -236,15 +270,15 @@ class Pump:
     def _readable(self, follower: Follower, watch: Any) -> None:
         """The client closed its side, or sent something out of turn, which waits for the stream's end."""
         watch.stop()
-        if not follower.waits:  # woken in this turn of the loop: its generator writes now
+        if follower.cohort is None:  # woken in this turn of the loop: its generator writes now
             return
         if struct.unpack("i", fcntl.ioctl(follower.fd, termios.FIONREAD, b"\0\0\0\0"))[0]:
             return
         # It may have closed the one direction only. A beat tells: who has closed both refuses it, at the latest by the
         # next one.
-        self._write(follower, self._beat)
+        self._beat_for(follower)
         if follower.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             follower.gone = True
             self._wake(follower)
-        follower.written_at -= len(self._slots) * _TICK_S
+        follower.is_suspect = True
         self._put_off(follower, 0)

@@ -30,6 +30,33 @@ class Sending:
         """A reader that takes nothing for `stall_s` seconds, while there is something to take, is cut."""
         self._connection = connection
         self._stall_s = stall_s
+        self._kept = False
+        self._unread = b""
+
+    def keep(self) -> None:
+        """Outlast who handles the connection now: the one `close` of theirs that is to come closes nothing."""
+        old = self._connection
+        self._connection = type(old)(old.family, old.type, old.proto, fileno=old.detach())
+        self._kept = True
+
+    def close(self) -> None:
+        """Close it, unless it is kept."""
+        if self._kept:
+            self._kept = False
+        else:
+            self._connection.close()
+
+    def unread(self, data: bytes) -> None:
+        """Have the next `recv` give this, which came with what was read before."""
+        self._unread = data
+
+    def recv(self, size: int) -> bytes:
+        """As the socket's."""
+        if self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return data
+        received: bytes = self._connection.recv(size)
+        return received
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

@@ -17,6 +17,8 @@ class Tally:
     def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass the chunks on in short pieces, counted. Raw line breaks stand in no data: the mark is an event's."""
         for chunk in chunks:
+            if not chunk:  # a sign (`waiting.Parked`)
+                yield chunk
             self.length += len(chunk)
             self.events += chunk.count(b"\nevent: ")
             # The limit on a reader that stops is on each write, so that a slow one is told from it.

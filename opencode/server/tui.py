@@ -8,6 +8,7 @@ from opencode.server.access import check_scope
 from opencode.server.answers import BEAT_S, event_stream, screen_stream
 from opencode.server.context import limits, owner, services, sessions
 from opencode.server.routes import route
+from opencode.session.screen import ScreenName
 from opencode.session.terminal_input import Command, TerminalInput
 
 tui = Blueprint("tui", __name__, url_prefix="/tui")
@@ -25,7 +26,8 @@ _FIELDS: dict[str, tuple[str, set[str]]] = {
 def follow_screen(query: tui_schemas.ScreenFollowQuery) -> Response:
     with limits().open_stream(owner()) as stream:
         screens = services().screens
-        screen = screens.get(owner(), query.tui)
+        screen = ScreenName(owner(), query.tui)
+        screens.view(screen)  # or there is no room for it
         last_id = request.headers.get("Last-Event-ID", query.after)
         chunks = screens.follow(screen, last_id, beat_s=BEAT_S)
         return event_stream(screen_stream(chunks), stream.hand_over())
@@ -42,7 +44,7 @@ def follow_screen(query: tui_schemas.ScreenFollowQuery) -> Response:
 )
 def type_on_screen(body: tui_schemas.TuiInput, query: tui_schemas.ScreenQuery) -> schemas.Success:
     _check_fields(body)
-    screen = services().screens.get(owner(), query.tui)
+    screen = ScreenName(owner(), query.tui)
     terminal = TerminalInput(sessions(), services().screens, lambda: check_scope(g.caller, "approve"))
     if body.key is not None:
         terminal.press(screen, body.key)
@@ -68,5 +70,4 @@ def _check_fields(body: tui_schemas.TuiInput) -> None:
 @tui.get("/state")
 @route(summary="What a screen shows", query=tui_schemas.ScreenQuery, answer=tui_schemas.ScreenState)
 def show_screen(query: tui_schemas.ScreenQuery) -> tui_schemas.ScreenState:
-    screens = services().screens
-    return tui_schemas.ScreenState(**screens.state(screens.get(owner(), query.tui)))
+    return tui_schemas.ScreenState(**services().screens.state(ScreenName(owner(), query.tui)))

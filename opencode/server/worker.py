@@ -2,22 +2,32 @@
 
 import re
 import ssl
+import threading
 import time
+from contextlib import suppress
 from functools import partial
 from importlib import metadata
 from typing import Any
 
+import gevent
 import orjson
+from gevent import Greenlet, GreenletExit
+from gevent.pool import Pool, PoolFull
 from gunicorn.errors import AppImportError
 from gunicorn.http.errors import ParseException
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.ggevent import GeventWorker
 from werkzeug.exceptions import BadRequest
 
 from opencode.errors import InvalidRequest, OpenCodeError
 from opencode.server.errors import envelope
+from opencode.server.exchange import Connection, Exchange
 from opencode.server.reading import body_late
 from opencode.server.sending import Sending, send_encrypted
+from opencode.server.waiting import Parked
 
+#: At the stop: what streams that wait get to end in, when all else has ended.
+_CLOSING_S = 5.0
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
 
 
@@ -93,20 +103,34 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     #: Ends when the services have stopped; `gunicorn_conf.post_worker_init` starts it.
     stop_watch: Any = None
 
+    #: Set at SIGTERM.
+    stopping: threading.Event
+    #: What goes on with the answers that are put aside; it begins when there is more to send.
+    _aside: Pool
+
     def patch(self) -> None:
         """Patch, and look for the plugins of that once: at each of two dozen steps it would go through all packages."""
+        # Who started which greenlet: a walk up the stack for each, to be kept as long as it, that nobody asks for here.
+        gevent.config.track_greenlet_tree = False
         look, found = metadata.entry_points, metadata.entry_points()
         metadata.entry_points = found.select
         try:
             super().patch()
         finally:
             metadata.entry_points = look
+        self.stopping = threading.Event()
+        self._aside = Pool(self.worker_connections)
 
     def run(self) -> None:
         """Serve until the stop, and let the services end: gunicorn itself waits for connections, not for turns."""
         super().run()
         if self.stop_watch is not None:
             self.stop_watch.join()
+        self._aside.join(_CLOSING_S)
+
+    def handle_exit(self, sig: Any, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        self.stopping.set()
 
     def load_wsgi(self) -> None:
         """Load the app. What stops it is said in its own words: a busy data folder is no crash."""
@@ -118,18 +142,64 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         if isinstance(client, ssl.SSLSocket):  # gunicorn asks for its type, so that it cannot be wrapped
             client.sendall = partial(send_encrypted, client, self.stall_s)  # type: ignore[method-assign] # as above
-        else:
+        elif not isinstance(client, Sending):
             client = Sending(client, stall_s=self.stall_s)
         super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         reader = req.body.reader = _Reader(req.body.reader, req.unreader, self.wsgi.config["BODY_TIMEOUT_S"])
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            self._go_on(Exchange(self, req, Connection(listener_name, sock, addr), self._put_aside))
         finally:
             reader.answered()
-        if not self.alive:
-            raise StopIteration  # gunicorn closes the connection, instead of waiting for its next request
+
+    def _go_on(self, exchange: Exchange) -> None:
+        """Answer. Ends the connection's loop by `StopIteration`: gunicorn knows that, from the end of its requests."""
+        answered = True
+        with suppress(GreenletExit, SystemExit):
+            answered = exchange.go_on()
+        if not answered or not self.alive:
+            raise StopIteration
+
+    def _put_aside(self, exchange: Exchange, parked: Parked) -> bool:
+        """Let go of the greenlet that answers; another one goes on. Not where there are too many already."""
+        later = Greenlet(self._come_back, exchange)
+        try:
+            self._aside.add(later, blocking=False)
+        except PoolFull:
+            return False
+        if not parked.take(later.start):
+            self._aside.discard(later)
+            return False
+        exchange.connection.sock.keep()
+        return True
+
+    def _come_back(self, exchange: Exchange) -> None:
+        """Go on with an answer that was put aside, then with the connection's next request."""
+        sock, is_kept = exchange.connection.sock, False
+        try:
+            self._go_on(exchange)
+            is_kept = self._is_before_next(exchange)
+        except StopIteration:
+            pass
+        except OSError as exc:
+            self.log.debug("the client of a stream left: %s", exc)
+        finally:
+            if not is_kept:
+                sock.close()
+        if is_kept:
+            self.handle(exchange.connection, sock, exchange.connection.address)
+
+    def _is_before_next(self, exchange: Exchange) -> bool:
+        """Whether the connection is kept, and its next request may be read."""
+        request, sock = exchange.request, exchange.connection.sock
+        parser = RequestParser(self.cfg, sock, exchange.connection.address)
+        parser.mesg, parser.unreader = request, request.unreader
+        if request.should_close() or not parser.finish_body(time.monotonic() + self.cfg.keepalive):
+            return False
+        # What the client sent meanwhile may be in the reader of the request before.
+        sock.unread(request.unreader.take_buffered())
+        return True
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Let gunicorn find the status and write its log, then say it in our words."""

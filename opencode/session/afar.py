@@ -5,11 +5,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Generic, Protocol, TypeVar
 
 from opencode.bus.port import SharedBus, Subscription
 from opencode.errors import StoreError
-from opencode.session.tail import TAIL_BYTES, Tail
-from opencode.storage.port import EventStore
+from opencode.session.tail import TAIL_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -17,14 +17,41 @@ log = logging.getLogger(__name__)
 _PAUSE_S = 1.0
 
 
-class Afar:
+_Event = TypeVar("_Event")
+
+
+class Source(Protocol[_Event]):
+    """The stored logs."""
+
+    def read(self, log_id: str, after: int, limit_bytes: int, /) -> list[_Event]:
+        """Events numbered above `after`, ascending; empty at the end."""
+
+    def stands(self, log_id: str, /) -> bool:
+        """Whether there is such a log."""
+
+
+class Grows(Protocol[_Event]):
+    """The newest events of one log."""
+
+    last_seq: int
+    deleted: bool
+
+    def extend(self, first_seq: int, found: list[_Event], /) -> None:
+        """Add stored events, some of which it may have."""
+
+
+class Afar(Generic[_Event]):
     """Extends the tails of one process from the store, as soon as another process rings."""
 
     def __init__(
-        self, store: EventStore, bus: SharedBus, tails: Mapping[str, Tail], tell: Callable[[str], None]
+        self,
+        source: Source[_Event],
+        bus: SharedBus,
+        tails: Mapping[str, Grows[_Event]],
+        tell: Callable[[str], None],
     ) -> None:
-        """`tails` are the living ones by session; `tell` wakes the followers of one."""
-        self._store = store
+        """`tails` are the living ones by log; `tell` wakes the followers of one."""
+        self._source = source
         self._bus = bus
         self._tails = tails
         self._tell = tell
@@ -36,18 +63,18 @@ class Afar:
         self._thread = threading.Thread(target=self._run, name="log-afar", daemon=True)
         self._thread.start()
 
-    def watch(self, session_id: str, tail: Tail) -> None:
+    def watch(self, log_id: str, tail: Grows[_Event]) -> None:
         """Hear of what others store, as long as the tail lives."""
-        ear = self._bus.subscribe(topic(session_id), lambda: self._on_ring(session_id))
+        ear = self._bus.subscribe(topic(log_id), lambda: self._on_ring(log_id))
         weakref.finalize(tail, self._left.append, ear).atexit = False
 
-    def ring(self, session_id: str) -> None:
+    def ring(self, log_id: str) -> None:
         """Tell the other processes that something was stored."""
-        self._bus.ring_elsewhere(topic(session_id))
+        self._bus.ring_elsewhere(topic(log_id))
 
-    def _on_ring(self, session_id: str) -> None:
+    def _on_ring(self, log_id: str) -> None:
         with self._work:
-            self._rung[session_id] = None
+            self._rung[log_id] = None
             self._work.notify()
 
     def _run(self) -> None:
@@ -60,31 +87,31 @@ class Afar:
                 rung, self._rung = self._rung, {}
             while self._left:
                 self._left.popleft().close()
-            for session_id in rung:
-                tail = self._tails.get(session_id)
+            for log_id in rung:
+                tail = self._tails.get(log_id)
                 if tail is not None:
-                    self._look(session_id, tail)
+                    self._look(log_id, tail)
 
-    def _look(self, session_id: str, tail: Tail) -> None:
+    def _look(self, log_id: str, tail: Grows[_Event]) -> None:
         try:
-            self.catch_up(session_id, tail)
+            self.catch_up(log_id, tail)
         except StoreError as exc:
             log.warning("log: what others stored cannot be read, trying again: %s", exc)
             threading.Event().wait(_PAUSE_S)
-            self._on_ring(session_id)
+            self._on_ring(log_id)
         except Exception:  # the thread must outlive any failure: all streams from elsewhere depend on it
-            log.exception("log: session %s cannot be caught up with", session_id)
+            log.exception("log: %s cannot be caught up with", log_id)
 
-    def catch_up(self, session_id: str, tail: Tail) -> None:
+    def catch_up(self, log_id: str, tail: Grows[_Event]) -> None:
         """Bring the tail to the end of the log, and wake its followers where there is something new."""
         before = tail.last_seq
-        while found := self._store.read(session_id, after := tail.last_seq, TAIL_BYTES):
+        while found := self._source.read(log_id, after := tail.last_seq, TAIL_BYTES):
             tail.extend(after + 1, found)
-        if tail.last_seq == before and not tail.deleted and not self._store.stands(session_id):
+        if tail.last_seq == before and not tail.deleted and not self._source.stands(log_id):
             tail.deleted = True
             before = -1
         if tail.last_seq != before:
-            self._tell(session_id)
+            self._tell(log_id)
 
     def close(self) -> None:
         with self._work:
@@ -93,6 +120,6 @@ class Afar:
         self._thread.join(_PAUSE_S)
 
 
-def topic(session_id: str) -> str:
-    """Where it rings when something was stored in a session."""
-    return f"log:{session_id}"
+def topic(log_id: str) -> str:
+    """Where it rings when something was stored in a log."""
+    return f"log:{log_id}"

@@ -4,6 +4,7 @@ import unicodedata
 from collections import deque
 
 from opencode.errors import InvalidRequest
+from opencode.records import Prompt
 
 PROMPT_CHARS = 200_000
 #: What was sent before, at most so many prompts, and together not longer than one prompt may be.
@@ -50,21 +51,30 @@ def cleaned(text: str) -> str:
 class LineEditor:
     """What readline does, as far as a prompt needs it."""
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.cursor = 0
-        self._history: deque[str] = deque(maxlen=_HISTORY)
+    def __init__(self, prompt: Prompt | None = None) -> None:
+        prompt = prompt or Prompt()
+        self.text = prompt.text
+        self.cursor = prompt.cursor
+        self._history: deque[str] = deque(prompt.history, maxlen=_HISTORY)
         #: Where in the history the prompt stands; at its end is what is being typed now.
-        self._place = 0
-        self._draft = ""
+        self._place = prompt.place
+        self._draft = prompt.draft
+
+    @property
+    def prompt(self) -> Prompt:
+        """All of it, to go on from."""
+        return Prompt(self.text, self.cursor, tuple(self._history), self._place, self._draft)
 
     def insert(self, text: str) -> None:
-        """Put text at the cursor.
+        """Put text at the cursor, `cleaned`.
 
         Raises:
             InvalidRequest: the prompt would become too long.
         """
-        text = cleaned(text)
+        self.put(cleaned(text))
+
+    def put(self, text: str) -> None:
+        """As `insert`, of text that is clean."""
         if len(self.text) + len(text) > PROMPT_CHARS:
             message = f"the prompt can hold {PROMPT_CHARS} characters; send it, or clear it with ctrl+u"
             raise InvalidRequest(message, details=[{"field": "text", "message": message}])

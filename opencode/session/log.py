@@ -184,7 +184,7 @@ class EventLog:
         try:
             while True:
                 closing = self.closing.is_set() or (left is not None and left.is_set())
-                chunk = self._next(tail, session_id, place.seq)
+                chunk = self.next(session_id, tail, place.seq)
                 if chunk is not None:
                     done = turn_id is not None and until_done(chunk, turn_id)
                     if done:
@@ -196,7 +196,7 @@ class EventLog:
                 if tail.deleted or tail.failed or not live or closing:
                     return
                 if park is not None:
-                    park(session_id, tail, place, turn_id)
+                    yield from park(session_id, tail, place, turn_id)
                 elif ear is not None and not ear.wait(beat_s):
                     yield None
         finally:
@@ -211,8 +211,12 @@ class EventLog:
         """
         return self._bus.subscribe(session_id, call).close
 
-    def _next(self, tail: Tail, session_id: str, after: int) -> Chunk | None:
-        if after >= tail.last_seq:
+    def next(self, session_id: str, tail: Tail, after: int, *, at_least: int = 0) -> Chunk | None:
+        """What comes above `after`, as much of it as is at hand; None where that is nothing.
+
+        `tail` is the session's; up to `at_least` events are stored, also where it does not know of them yet.
+        """
+        if after >= max(tail.last_seq, at_least):
             return None
         chunk = tail.after(after)
         if chunk is None:

@@ -79,6 +79,8 @@ class Runner:
         self.lease_s = lease_s
         self._max_turns = max_turns
         self._everywhere = everywhere
+        #: Alone nobody takes a turn away, so that leases are not asked after each second.
+        self._next_renewal = 0.0
         self._slots = slots
         self._hurry = False
         self._lock = threading.Lock()
@@ -282,7 +284,8 @@ class Runner:
         with self._lock:
             working = [running for running in self._running.values() if running.stored]
         try:
-            if working:
+            if working and (self._everywhere or self._seconds() >= self._next_renewal):
+                self._next_renewal = self._seconds() + self.lease_s / 3
                 ours = self._store.renew([running.turn for running in working], self.lease())
                 for running in working:
                     # One that is not ours any more ends by itself, with its next append; its tools are to end now.

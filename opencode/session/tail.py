@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -100,10 +101,11 @@ class Tail:
 class Park(Protocol):
     """Waits in a follower's place, and meanwhile sends what comes past it."""
 
-    def __call__(self, session_id: str, tail: Tail, place: Place, turn_id: str | None) -> None:
-        """Serve a follower, moving its place, until it has to go on by itself.
+    def __call__(self, session_id: str, tail: Tail, place: Place, turn_id: str | None) -> Iterator[Chunk]:
+        """Serve a follower, moving its place, until it has to go on by itself: then the iterator ends.
 
-        Never serves the end of the turn `turn_id`, nor what has left the tail.
+        What it gives is empty: a sign for who sends the chunks that it may leave this iterator where it is, and go on
+        with it later. Never serves the end of the turn `turn_id`, nor what has left the tail.
 
         Raises:
             OSError: the client has left, or takes nothing any more.

@@ -1,14 +1,15 @@
 """What is typed on a screen: keys, pasted text and commands (API section 5)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from opencode.errors import ApiError, InvalidRequest, NotFound
-from opencode.session.line_editor import LineEditor
+from opencode.errors import ApiError, InvalidRequest, NotFound, OpenCodeError, StoreError
+from opencode.session.line_editor import LineEditor, cleaned
 from opencode.session.permission import Response
-from opencode.session.screen import Screen
+from opencode.session.prompt_changes import cleared, edited, given_back, taken
+from opencode.session.screen import ScreenName, toast
 from opencode.session.service import SessionService
 from opencode.session.tui import Screens
 
@@ -69,7 +70,7 @@ class TerminalInput:
     screens: Screens
     check_approve: Callable[[], None]
 
-    def press(self, screen: Screen, key: str) -> None:
+    def press(self, screen: ScreenName, key: str) -> None:
         """Press one key.
 
         Raises:
@@ -78,56 +79,59 @@ class TerminalInput:
         """
         _check_key(key)
         with self._telling(screen):
-            if key == "escape" or (key == "ctrl+c" and not screen.editor.text):
+            if key in EDITING:
+                self.screens.change(screen, edited(EDITING[key]))
+            elif key == "enter":
+                with self.screens.entering(screen):
+                    self._submit(screen)
+            elif key == "ctrl+n":
+                self._new(screen, None)
+            elif key == "escape" or (key == "ctrl+c" and not self.screens.change(screen, cleared).events):
                 self._abort(screen)
-            elif key in _REPLIES and not screen.editor.text and self.screens.pending(screen):
+            elif key in _REPLIES and self._is_asked(screen):
                 self._reply(screen, None, _REPLIES[key])
-            else:
-                with screen.turn_taking:
-                    self._press(screen, key)
+            elif key != "ctrl+c":
+                self.screens.change(screen, edited(lambda editor: editor.insert(key)))
 
-    def _press(self, screen: Screen, key: str) -> None:
-        if key == "enter":
-            self._submit(screen)
-        elif key == "ctrl+n":
-            self._new(screen, None)
-        elif key == "ctrl+c":
-            self._edit(screen, LineEditor.clear)
-        elif key in EDITING:
-            self._edit(screen, EDITING[key])
-        else:
-            self._edit(screen, lambda editor: editor.insert(key))
+    def _is_asked(self, screen: ScreenName) -> bool:
+        found = self.screens.find(screen)
+        return found is not None and not found.screen.prompt.text and bool(found.permissions)
 
-    def paste(self, screen: Screen, text: str) -> None:
+    def paste(self, screen: ScreenName, text: str) -> None:
         """Put text into the prompt, line breaks and all; nothing is sent.
 
         Raises:
             InvalidRequest: the prompt would become too long.
         """
-        with self._telling(screen), screen.turn_taking:
-            self._edit(screen, lambda editor: editor.insert(text))
+        clean = cleaned(text)
+        with self._telling(screen):
+            self.screens.change(screen, edited(lambda editor: editor.put(clean)))
 
-    def _edit(self, screen: Screen, change: Callable[[LineEditor], None]) -> None:
-        with screen.lock:
-            change(screen.editor)
-            self.screens.show_prompt(screen)
-
-    def _submit(self, screen: Screen) -> None:
-        content = screen.editor.text.strip()
-        if not content:
+    def _submit(self, screen: ScreenName) -> None:
+        """Take the prompt, then send it: what two send at once, at whatever servers, is sent once."""
+        found = self.screens.find(screen)
+        if found is None or not found.screen.prompt.text.strip():
             return
-        session_id = screen.session_id or self._new(screen, None)
-        if screen.relay is None:
-            self.screens.select(screen, session_id)
-        self.sessions.send(screen.owner, session_id, content)
-        self._edit(screen, LineEditor.sent)
+        own = found.screen
+        made = None if own.session_id else self.sessions.create(screen.owner, model=own.model)
+        changed = self.screens.change(screen, taken(None if made is None else (made.id, 0)))
+        session_id = changed.after.session_id
+        if made is not None and session_id != made.id:  # somebody elsewhere was faster
+            self.sessions.delete(screen.owner, made.id)
+        if not changed.events or session_id is None:
+            return
+        try:
+            self.sessions.send(screen.owner, session_id, changed.before.prompt.text.strip())
+        except OpenCodeError:
+            with suppress(StoreError):  # then it is in the history still
+                self.screens.change(screen, given_back(changed.before.prompt, left=changed.after.prompt))
+            raise
 
-    def _new(self, screen: Screen, model: str | None) -> str:
-        session = self.sessions.create(screen.owner, model=model or screen.model)
+    def _new(self, screen: ScreenName, model: str | None) -> None:
+        session = self.sessions.create(screen.owner, model=model or self.screens.view(screen).screen.model)
         self.screens.select(screen, session.id)
-        return session.id
 
-    def run(self, screen: Screen, command: Command) -> None:
+    def run(self, screen: ScreenName, command: Command) -> None:
         """Carry out a command.
 
         Raises:
@@ -137,62 +141,62 @@ class TerminalInput:
         with self._telling(screen):
             match command.name:
                 case "session.new":
-                    with screen.turn_taking:
-                        self._new(screen, command.model)
+                    self._new(screen, command.model)
                 case "session.select":
-                    with screen.turn_taking:
-                        self.screens.select(screen, _needed("session_id", command.session_id))
+                    self.screens.select(screen, _needed("session_id", command.session_id))
                 case "session.delete":
-                    self.sessions.delete(screen.owner, _needed("session_id", command.session_id or screen.session_id))
+                    session_id = command.session_id or self._session_id(screen)
+                    self.sessions.delete(screen.owner, _needed("session_id", session_id))
                 case "session.list":
                     self._list(screen)
                 case "abort":
                     self._abort(screen)
                 case "prompt.clear":
-                    with screen.turn_taking:
-                        self._edit(screen, LineEditor.clear)
+                    self.screens.change(screen, edited(LineEditor.clear))
                 case "permission.reply":
                     response: Response = _needed("response", command.response)
                     self._reply(screen, command.permission_id, response)
                 case "model.select":
                     self._choose_model(screen, _needed("model", command.model))
 
-    def _abort(self, screen: Screen) -> None:
-        if screen.session_id is None or not self.sessions.abort(screen.owner, screen.session_id):
-            self._toast(screen, "Nothing is running here.")
+    def _session_id(self, screen: ScreenName) -> str | None:
+        return self.screens.view(screen).screen.session_id
 
-    def _reply(self, screen: Screen, permission_id: str | None, response: Response) -> None:
+    def _abort(self, screen: ScreenName) -> None:
+        session_id = self._session_id(screen)
+        if session_id is None or not self.sessions.abort(screen.owner, session_id):
+            self.screens.show(screen, toast("Nothing is running here."))
+
+    def _reply(self, screen: ScreenName, permission_id: str | None, response: Response) -> None:
         self.check_approve()
-        pending = self.screens.pending(screen)
-        permission_id = permission_id or (pending[0].id if pending else None)
-        if permission_id is None or screen.session_id is None:
+        view = self.screens.view(screen)
+        permission_id = permission_id or (view.permissions[0].id if view.permissions else None)
+        session_id = view.screen.session_id
+        if permission_id is None or session_id is None:
             raise NotFound("No permission request is waiting in this screen's session.")
-        self.sessions.answer(screen.owner, screen.session_id, permission_id, response)
+        self.sessions.answer(screen.owner, session_id, permission_id, response)
 
-    def _choose_model(self, screen: Screen, model: str) -> None:
+    def _choose_model(self, screen: ScreenName, model: str) -> None:
         resolved = str(self.sessions.models.resolve(model))
-        if screen.session_id is not None:
-            self.sessions.update(screen.owner, screen.session_id, {"model": model})
-        with screen.lock:
-            screen.model = model
-            self._toast(screen, f"Model: {resolved}", model=model)
+        session_id = self._session_id(screen)
+        if session_id is not None:
+            self.sessions.update(screen.owner, session_id, {"model": model})
+        said = toast(f"Model: {resolved}", model=model)
+        self.screens.change(screen, lambda own: (replace(own, model=model), [said]))
 
-    def _list(self, screen: Screen) -> None:
+    def _list(self, screen: ScreenName) -> None:
         page = self.sessions.page(screen.owner, limit=_LISTED, cursor=None, query=None)
         listed = [{"id": own.id, "title": own.title, "status": own.status} for own in page.sessions]
         count = f"the newest {_LISTED}" if page.next_cursor else str(len(listed))
-        self._toast(screen, f"Sessions: {count}", sessions=listed)
-
-    def _toast(self, screen: Screen, message: str, *, level: str = "info", **more: object) -> None:
-        self.screens.show(screen, "toast", {"message": message, "level": level, **more})
+        self.screens.show(screen, toast(f"Sessions: {count}", sessions=listed))
 
     @contextmanager
-    def _telling(self, screen: Screen) -> Iterator[None]:
+    def _telling(self, screen: ScreenName) -> Iterator[None]:
         """Whoever looks at the screen sees why nothing happened, not only the one who typed."""
         try:
             yield
         except ApiError as exc:
-            self._toast(screen, exc.message, level="error", code=exc.code)
+            self.screens.show(screen, toast(exc.message, level="error", code=exc.code))
             raise
 
 

@@ -4,14 +4,33 @@ Everything that changes a session while its log is open goes through `EventStore
 completes are one transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from opencode.changes import Change
 from opencode.errors import OpenCodeError, SessionNotFound, StaleAttempt
 from opencode.frames import Body
-from opencode.records import Message, Page, Permission, RememberedKey, Session, Spending, Turn, Webhook
+from opencode.records import (
+    Message,
+    Page,
+    Permission,
+    RememberedKey,
+    Screen,
+    ScreenChange,
+    ScreenEvent,
+    ScreenView,
+    Session,
+    Spending,
+    ToShow,
+    Turn,
+    Webhook,
+)
+
+#: Screens of one owner; each keeps events.
+SCREENS = 50
+#: Makes of a screen another, and says what is to be seen of that. It may be called again, and so does nothing else.
+ChangeScreen = Callable[[Screen], tuple[Screen, list[ToShow]]]
 
 
 @dataclass(slots=True)
@@ -200,6 +219,40 @@ class OutboxStore(Protocol):
         """It has arrived, or is given up."""
 
 
+class ScreenStore(Protocol):
+    """Shared screens (API section 5), by owner and name."""
+
+    def screen(self, owner: str, name: str) -> ScreenView | None:
+        """The screen with what is to be known of its session."""
+
+    def screen_events(self, screen_id: str, after: int) -> list[ScreenEvent]:
+        """The screen's own events numbered above `after`, ascending: those that are kept, about the newest thousand."""
+
+    def screen_stands(self, screen_id: str) -> bool:
+        """Whether there still is this very screen."""
+
+    def change_screen(self, owner: str, name: str, change: ChangeScreen) -> ScreenChange:
+        """Change a screen and add the events that show it, in one transaction, after all changes before it.
+
+        It is made where there is none: in the place of the one that is unused for longest, where there are `SCREENS`.
+
+        Raises:
+            InvalidRequest: there are as many as can be, and people look at all of them.
+        """
+
+    def change_screens(self, owner: str, change: ChangeScreen) -> list[ScreenChange]:
+        """Change all screens that the owner has."""
+
+    def look_at_screen(self, screen_id: str, looker: str, until: float) -> bool:
+        """Somebody looks at it in the process `looker`: it keeps its place until then, in seconds since the epoch.
+
+        False: there is no such screen any more.
+        """
+
+    def leave_screen(self, screen_id: str, looker: str) -> None:
+        """Nobody in that process looks at it any more."""
+
+
 class Store(
     EventStore,
     SessionStore,
@@ -210,6 +263,7 @@ class Store(
     PermissionStore,
     SecretStore,
     OutboxStore,
+    ScreenStore,
     Protocol,
 ):
     """The whole store, as one adapter provides it.

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0006"
+HEAD = "0007"
 
 metadata = MetaData()
 
@@ -233,4 +233,56 @@ webhooks = Table(
     Column("created_at", Float, nullable=False),
     Column("due_at", Float, nullable=False),
     Index("webhooks_by_time", "due_at"),
+)
+
+#: Shared screens. `id` is also the epoch of its events' ids; `size` counts the bytes of all events that it ever had.
+screens = Table(
+    "screens",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("number", BigInteger, nullable=False, server_default="0"),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("text", Said, nullable=False, server_default=""),
+    Column("cursor", Integer, nullable=False, server_default="0"),
+    Column("history", JSON, nullable=False),
+    Column("place", Integer, nullable=False, server_default="0"),
+    Column("draft", Said, nullable=False, server_default=""),
+    # No foreign key: what showed a session shows its deletion by an event of its own, which says what came before.
+    Column("session_id", Text),
+    Column("model", Text),
+    # Seconds since the epoch.
+    Column("used_at", Float, nullable=False),
+    Index("screens_by_owner", "owner", "name", unique=True),
+)
+
+
+def _screen_id() -> Column[str]:
+    return Column("screen_id", Text, ForeignKey("screens.id", ondelete="CASCADE"), nullable=False)
+
+
+#: The newest events of screens, without those of their sessions; `ends_at` is the screen's `size` behind each.
+screen_events = Table(
+    "screen_events",
+    metadata,
+    _screen_id(),
+    Column("number", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Column("session_id", Text),
+    Column("seq", Count, nullable=False),
+    Column("next_session_id", Text),
+    Column("next_seq", Count, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("screen_id", "number"),
+)
+
+#: Processes in which somebody looks at a screen; it counts until then, in seconds since the epoch.
+screen_lookers = Table(
+    "screen_lookers",
+    metadata,
+    _screen_id(),
+    Column("looker", Text, nullable=False),
+    Column("until", Float, nullable=False),
+    PrimaryKeyConstraint("screen_id", "looker"),
 )

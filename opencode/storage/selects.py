@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from opencode import records
-from opencode.storage.schema import events, messages, parts, sessions, turns
+from opencode.storage.schema import events, messages, parts, permissions, sessions, turns
 
 ACTIVE = (
     sa.select(turns.c.state)
@@ -40,3 +40,8 @@ WORKED_ON = in_order(
 QUEUED = in_order(sa.and_(turns.c.session_id == _OF, turns.c.state == "queued"))
 TURNS = sa.select(turns).where(turns.c.id.in_(sa.bindparam("turns", expanding=True)))
 TURN = sa.select(turns).where(turns.c.session_id == _OF, turns.c.id == sa.bindparam("turn"))
+WAITING = (
+    sa.select(permissions)
+    .where(permissions.c.session_id == _OF, permissions.c.response.is_(None))
+    .order_by(permissions.c.id)
+)

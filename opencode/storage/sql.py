@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -16,6 +15,7 @@ from opencode.storage.engine import LOCK_PATIENCE_S, FolderLock, make_private, m
 from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions
+from opencode.storage.screen_store import ScreenRows
 from opencode.storage.texts import is_text
 from opencode.storage.unsettled import recover
 from opencode.storage.writing import Writer
@@ -26,7 +26,7 @@ BUSY_PATIENCE_S = 30.0
 _REMEMBERED_SESSIONS = 10_000
 
 
-class SqlStore(Queries):
+class SqlStore(ScreenRows, Queries):
     """The whole store; `lock` is held by the process that owns it, None where others write to it too."""
 
     def __init__(
@@ -73,7 +73,7 @@ class SqlStore(Queries):
     ) -> list[port.Committed | OpenCodeError]:
         """Most of a busy group are pieces of text of many turns: one guard and one insert serve them together."""
         outcomes: list[port.Committed | OpenCodeError] = []
-        found: list[dict[str, Any]] = []
+        found: list[dict[str, object]] = []
         others = {append.session_id for append in appends if not is_text(append)}
         self._writer.settle(connection, others)
         standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(statements.STANDING)}

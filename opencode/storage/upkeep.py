@@ -20,6 +20,10 @@ _ENDLESS = sa.text(
     "SELECT id FROM turns WHERE state IN ('completed', 'aborted', 'failed') AND first_seq > 0 AND last_seq IS NULL"
     " LIMIT 20"
 )
+_HEADLESS = sa.text(
+    "SELECT id FROM screens WHERE number > 0 AND NOT EXISTS"
+    " (SELECT 1 FROM screen_events e WHERE e.screen_id = screens.id AND e.number = screens.number) LIMIT 20"
+)
 
 
 def sizes(engine: Engine) -> dict[str, int]:
@@ -44,8 +48,10 @@ def faults(engine: Engine) -> list[str]:
                 for row in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
             ]
         gaps, endless = connection.execute(_GAPS).all(), connection.execute(_ENDLESS).all()
+        headless = connection.execute(_HEADLESS).all()
     found += [f"session {row.session_id}: its log has a gap before event {row.first_seq}" for row in gaps]
     found += [f"turn {row.id} has ended, and its log has no end" for row in endless]
+    found += [f"screen {row.id}: its newest event is missing" for row in headless]
     return found
 
 

@@ -123,8 +123,7 @@ class AttachApp(App[str]):
 
     async def _take_state(self, state: dict[str, Any]) -> None:
         self._prompt.show(state["prompt"], state["cursor"])
-        # After a restart the server's screens are empty: who is still here brings the session back.
-        wanted, self._wanted = self._wanted or (None if state["session_id"] else self.session_id), None
+        wanted, self._wanted = self._wanted, None
         if wanted is not None and wanted != state["session_id"]:
             self._keyboard.command("session.select", session_id=wanted)
         elif state["session_id"] is None:

@@ -62,6 +62,7 @@ class Services:
         self._runner.stop(timeout_s, waiting)
         self.sessions.turns.hand_over()
         self.log.close_followers()
+        self.screens.close()
         self.log.close()
         if self._outbox is not None:
             self._outbox.close()
@@ -102,7 +103,7 @@ def build_services(
     return Services(
         settings=settings,
         sessions=sessions,
-        screens=Screens(sessions, shared.local, event_log.closing),
+        screens=Screens(sessions, shared.local, event_log.closing, shared=shared.afar),
         models=models,
         model_reason=reason,
         sandbox=sandbox,

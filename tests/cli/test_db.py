@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from opencode.cli.main import main
+from opencode.records import Prompt
+from opencode.session.screen import selected, to_show
 from opencode.storage.sql import open_store
 from tests.contracts.stored import OWNER, contents, end, read_all, started_turn, stored_session, texts
 
@@ -32,6 +35,9 @@ def filled(folder):
     commit(end(turn))
     commit(texts(session.id, "c", turn=started_turn(commit, session)))
     secret = store.secret("signing", b"of the source")
+    shown = [selected((session.id, 1)), to_show("toast", {"message": "hi"})]
+    screen = store.change_screen(OWNER, "default", lambda own: (replace(own, prompt=Prompt("typed", 5)), shown))
+    store.look_at_screen(screen.after.id, "server-1", 4_000_000_000.0)
     store.close()
     return session, secret
 
@@ -42,7 +48,9 @@ def test_an_embedded_store_moves_to_postgresql_whole(tmp_path, postgres, postgre
 
     copied = opencode(tmp_path, "db", "copy", DATABASE_URL=postgres_url)
     assert (copied.returncode, copied.stderr) == (0, "")
-    assert {"1 sessions", "2 turns", "4 messages"} <= set(copied.stdout.strip().split(", "))
+    assert {"1 sessions", "2 turns", "4 messages", "1 screens", "2 screen_events"} <= set(
+        copied.stdout.strip().split(", ")
+    )
 
     source, target = open_store(None, tmp_path / "data"), open_store(postgres_url, Path("/unused"))
     try:
@@ -52,6 +60,10 @@ def test_an_embedded_store_moves_to_postgresql_whole(tmp_path, postgres, postgre
         assert (found.title, found.status) == ("kept \N{SYMBOL FOR NULL} whole", "running")
         assert found.usage == source.get(OWNER, session.id).usage
         assert target.secret("signing", b"another") == secret
+        screen = source.screen(OWNER, "default")
+        assert (target.screen(OWNER, "default"), screen.screen.prompt.text) == (screen, "typed")
+        events = source.screen_events(screen.screen.id, 0)
+        assert (target.screen_events(screen.screen.id, 0), len(events)) == (events, 2)
         assert [turn.id for turn in target.claimable(1.0)] == [turn.id for turn in source.claimable(1.0)]
     finally:
         source.close()
@@ -74,6 +86,17 @@ def test_a_gap_in_a_log_is_found(tmp_path):
 
     assert found.returncode == 1
     assert f"session {session.id}: its log has a gap before event 4" in found.stderr
+
+
+def test_a_screen_without_its_newest_event_is_found(tmp_path):
+    filled(tmp_path / "data")
+    with closing(sqlite3.connect(tmp_path / "data" / "store.sqlite3", isolation_level=None)) as broken:
+        broken.execute("DELETE FROM screen_events WHERE number = 2")
+
+    found = opencode(tmp_path, "db", "check")
+
+    assert found.returncode == 1
+    assert "its newest event is missing" in found.stderr
 
 
 @pytest.mark.live

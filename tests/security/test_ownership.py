@@ -93,6 +93,28 @@ def test_a_screen_of_the_same_name_is_another_screen(client):
         opened.close()
 
 
+def test_another_can_neither_follow_on_from_my_screens_ids_nor_push_my_screens_out(client):
+    hers = create(client, bearer(ANNA))
+    select = {"type": "command", "command": "session.select", "session_id": hers}
+    client.post("/tui/input", json=select, headers=bearer(ANNA))
+    client.post("/tui/input", json={"type": "text", "text": "annas-own-words"}, headers=bearer(ANNA))
+    opened = say(client, hers, "annas-own-words", bearer(ANNA))
+    opened.until("permission_request")
+    opened.close()
+    state = client.get("/tui/state", headers=bearer(ANNA)).json
+    epoch = state["last_event_id"].rpartition("-")[0]
+
+    for last_id in (state["last_event_id"], f"{epoch}-0", f"{epoch}-10000000000"):
+        resumed = stream(client.get(f"/tui/events?after={last_id}", headers=bearer(BERT)))
+        (resync,) = resumed.until("resync")
+        resumed.close()
+        assert (resync.data["prompt"], resync.data["session_id"]) == ("", None)
+    for number in range(51):
+        assert client.get(f"/tui/state?tui=s{number}", headers=bearer(BERT)).status_code == 200
+
+    assert client.get("/tui/state", headers=bearer(ANNA)).json == state
+
+
 def test_what_another_deletes_or_follows_touches_nothing_of_mine(client):
     hers = create(client, bearer(ANNA))
 

@@ -25,8 +25,9 @@ BEAT = b": beat\n\n"
 class Reader(threading.Thread):
     """A stream at the pump, and its client's side of the socket."""
 
-    def __init__(self, pump, log, session_id, after, *, turn_id=None):
+    def __init__(self, pump, log, session_id, after, *, takes, turn_id=None):
         super().__init__(daemon=True)
+        self.takes = takes
         listener = socket.create_server(("127.0.0.1", 0))
         with listener:
             self.client = socket.create_connection(listener.getsockname(), timeout=DEADLINE_S)
@@ -43,11 +44,18 @@ class Reader(threading.Thread):
 
     def run(self):
         try:
-            self.given += self.chunks
+            for chunk in self.chunks:
+                self.given.append(chunk) if chunk.data else self.wait(chunk.data)
         except OSError as exc:
             self.failure = exc
         finally:
             self.chunks.close()
+
+    def wait(self, sign):
+        """Leave the generator where it is, as the worker does, or have it wait by itself."""
+        more = threading.Event()
+        if self.takes and sign.take(more.set):
+            assert more.wait(DEADLINE_S)
 
     def take(self, size):
         data = b""
@@ -87,13 +95,14 @@ def turn(log):
     return started_turn(log.append, stored_session(log._store))
 
 
-@pytest.fixture
-def read(pump, log, turn):
+@pytest.fixture(params=["waits", "put aside"])
+def read(pump, log, turn, request):
     """Starts a reader, which waits at the pump when this returns."""
+    takes = request.param == "put aside"
     with contextlib.ExitStack() as stack:
 
         def reader(**more):
-            own = Reader(pump, log, turn.session_id, log.last_seq(turn.session_id), **more)
+            own = Reader(pump, log, turn.session_id, log.last_seq(turn.session_id), takes=takes, **more)
             stack.callback(own.close)
             eventually(lambda: waiting(pump) or not own.is_alive())
             return own
@@ -102,7 +111,7 @@ def read(pump, log, turn):
 
 
 def waiting(pump):
-    return sum(len(group.followers) for group in pump._groups.values())
+    return sum(len(cohort.members) for group in pump._groups.values() for cohort in group.cohorts)
 
 
 def say(log, turn, *contents):
@@ -224,14 +233,15 @@ def test_a_client_that_has_closed_its_sending_side_is_served_and_its_leaving_see
 def test_who_is_woken_is_written_to_by_nobody_else(read, pump, log, turn, what):
     # Given a follower that is woken, and whose client closes, or whose beat is due, before it goes on
     reader = read()
-    (follower,) = next(iter(pump._groups.values())).followers
+    (cohort,) = next(iter(pump._groups.values())).cohorts
+    (follower,) = cohort.members.values()
     watch = pump._hub.loop.io(follower.fd, 1)
     pump._wake(follower)
     if what == "closed":
         reader.client.shutdown(socket.SHUT_WR)
         pump._readable(follower, watch)
     else:
-        follower.written_at -= 60
+        follower.beaten_at -= 60
         pump._look_at(iter([follower]))
     watch.close()
 
@@ -272,7 +282,7 @@ def test_a_follower_whose_events_are_nowhere_does_not_stop_the_loop(read, log, t
     tail.extend(tail.last_seq + 5, [b"id: 14\nevent: text\ndata: {}\n\n"])
 
     reader = read()
-    place = next(iter(tail.places))
+    (place,) = tail.places
     place.seq -= 3
     log.wake(turn.session_id)
 

@@ -1,12 +1,13 @@
 """`/tui`: shared terminal screens (API section 5)."""
 
 import threading
+from contextlib import closing
 
 import pytest
 
 from opencode.provider.port import Text, ToolCall, Usage
 from opencode.provider.scripted import Repeat, Wait
-from tests.server.talk import create, follow, refused, stored, stream, turn
+from tests.server.talk import create, database, follow, refused, stored, stream, turn
 
 
 def watch(client, query="", headers=None):
@@ -22,7 +23,7 @@ def enter(client, query=""):
 
 
 def numbers(events):
-    """The numbers within the ids; all are of one life of the server."""
+    """The numbers within the ids; all are of one life of the screen."""
     parts = [event.id.rpartition("-") for event in events]
     assert len({epoch for epoch, _, _ in parts}) == 1
     return [int(number) for _, _, number in parts]
@@ -43,7 +44,7 @@ def test_text_and_enter_drive_a_turn_that_the_screen_shows(make_app):
         "prompt", "prompt", "session_created", "session_selected", "prompt",
         "message", "message", "tool_call", "tool_result", "message", "done",
     ]  # fmt: skip
-    assert numbers(events) == list(range(1, len(events) + 1))
+    assert numbers(events) == sorted(set(numbers(events)))
     assert [event.data for event in events[:2]] == [
         {"text": "hello ", "cursor": 6}, {"text": "hello there", "cursor": 11},
     ]  # fmt: skip
@@ -222,17 +223,31 @@ def test_a_number_that_was_never_given_is_answered_by_a_resync(client):
         assert next(watch(client, headers={"Last-Event-ID": f"{epoch}-{number}"})).name == "resync"
 
 
-def test_what_has_left_the_buffer_is_answered_by_a_resync(make_app):
-    client = make_app([[Repeat(1000, "{n} "), Usage(1, 1)]]).test_client()
+def test_what_has_left_the_buffer_is_answered_by_a_resync(client):
     screen = watch(client)
-    typed(client, "count")
+    typed(client, "a")
     first = next(screen)
-    enter(client)
-    screen.until("done")
+    for text in ("x" * 90_000, *[""] * 12):  # each shows the whole prompt
+        typed(client, text)
 
     resync = next(watch(client, headers={"Last-Event-ID": first.id}))
 
     assert (resync.name, resync.data) == ("resync", client.get("/tui/state").json)
+
+
+def test_what_happened_in_the_session_is_replayed_however_long_it_is(make_app):
+    client = make_app([[Repeat(3000, "{n} "), Usage(1, 1)]]).test_client()
+    screen = watch(client)
+    typed(client, "count")
+    first = next(screen)
+    enter(client)
+    seen = screen.until("done")
+
+    back = watch(client, headers={"Last-Event-ID": first.id})
+
+    assert back.until("done") == seen
+    said = [event.data["content"] for event in seen if event.name == "message"]
+    assert said == ["count", *(f"{number} " for number in range(1, 3001))]
 
 
 def test_screens_end_with_a_time_to_come_back_when_the_server_stops(make_app):
@@ -244,6 +259,18 @@ def test_screens_end_with_a_time_to_come_back_when_the_server_stops(make_app):
     assert screen.rest() == []
     assert screen.retry is not None
     assert 2000 <= screen.retry <= 10_000
+
+
+def test_while_the_store_fails_a_key_is_refused_and_a_viewer_is_told_to_come_back(app, client):
+    typed(client, "a")
+    with closing(database(app)) as connection:
+        connection.execute("ALTER TABLE screens RENAME TO away")
+        refused(typed(client, "b"), 503, "UNAVAILABLE")
+        refused(client.get("/tui/state"), 503, "UNAVAILABLE")
+        refused(client.get("/tui/events"), 503, "UNAVAILABLE")
+        connection.execute("ALTER TABLE away RENAME TO screens")
+
+    assert client.get("/tui/state").json["prompt"] == "a"
 
 
 # Input

@@ -48,6 +48,11 @@ def screen(client):
     return Screen(client)
 
 
+def without_screens(dump):
+    """The store's rows but for those of screens: what is refused is told there."""
+    return [line for line in dump.splitlines() if not line.startswith('INSERT INTO "screen')]
+
+
 def selected(screen, **body):
     """The screen with a new session of these settings."""
     session_id = create(screen.client, **body)
@@ -195,9 +200,8 @@ def test_a_pending_permission_is_found_again_after_a_restart(make_app):
     make_app.stop(app)
 
     again = Screen(make_app.again(settings, CALLS[1:]).test_client())
-    assert again.run("session.select", session_id=session_id).status_code == 200
+    assert again.state["session_id"] == session_id
     assert [one["permission_id"] for one in again.state["permissions"]] == [asked["permission_id"]]
-    assert again.events.until("permission_request")[-1].data["permission_id"] == asked["permission_id"]
     again.press("y")
 
     seen = again.events.until("done")
@@ -293,10 +297,10 @@ def test_another_owners_session_can_neither_be_selected_nor_deleted(make_app):
      ("model.select", "model")],
 )  # fmt: skip
 def test_a_command_without_what_it_needs_is_refused_by_name(screen, app, command, field):
-    before = stored(app)
+    before = without_screens(stored(app))
     error = refused(screen.run(command), 400, "INVALID_REQUEST", field)
     assert error["details"][0]["field"] == field
-    assert stored(app) == before
+    assert without_screens(stored(app)) == before
 
 
 def test_session_delete_takes_the_named_one_or_the_active_one(screen):

@@ -10,8 +10,8 @@ import pytest
 from opencode.errors import InvalidRequest, SessionBusy
 from opencode.provider.port import Text, ToolCall
 from opencode.provider.scripted import Wait
-from opencode.session.terminal_input import Command, TerminalInput
-from opencode.session.tui import SCREENS
+from opencode.session.screen import ScreenName, ScreenPlace, place_of
+from opencode.session.terminal_input import TerminalInput
 from tests.session.story import DEADLINE_S, OWNER, eventually
 
 
@@ -56,16 +56,22 @@ def type_text(story, text):
     terminal(story).paste(screen_of(story), text)
 
 
-def screen_of(story, name="default"):
-    return story.services.screens.get(OWNER, name)
+def screen_of(_story, name="default"):
+    return ScreenName(OWNER, name)
+
+
+def state_of(story, screen=None):
+    return story.services.screens.state(screen or screen_of(story))
 
 
 def test_a_screen_is_one_for_its_owner_and_name(story):
     screens = story.services.screens
+    names = [ScreenName(OWNER, "a"), ScreenName(OWNER, "b"), ScreenName("eve", "a")]
 
-    assert screens.get(OWNER, "a") is screens.get(OWNER, "a")
-    assert screens.get(OWNER, "a") is not screens.get(OWNER, "b")
-    assert screens.get(OWNER, "a") is not screens.get("eve", "a")
+    ids = [screens.view(name).screen.id for name in names]
+
+    assert ids == [screens.view(name).screen.id for name in names]
+    assert len(set(ids)) == 3
 
 
 def test_what_is_typed_is_seen_by_everyone_who_looks(story):
@@ -77,7 +83,7 @@ def test_what_is_typed_is_seen_by_everyone_who_looks(story):
 
     for looker in lookers:
         assert looker.sees("prompt", "prompt") == [{"text": "hel", "cursor": 3}, {"text": "hello", "cursor": 5}]
-    assert screen.state()["prompt"] == "hello"
+    assert state_of(story, screen)["prompt"] == "hello"
 
 
 def test_enter_creates_a_session_sends_the_prompt_and_shows_the_whole_turn(story):
@@ -92,7 +98,7 @@ def test_enter_creates_a_session_sends_the_prompt_and_shows_the_whole_turn(story
         *("tool_call", "tool_result", "message", "done"),
     )
     (session,) = story.sessions.page(OWNER, limit=2, cursor=None, query=None).sessions
-    assert screen.state()["session_id"] == session.id == data[0]["session_id"] == data[1]["session_id"]
+    assert state_of(story, screen)["session_id"] == session.id == data[0]["session_id"] == data[1]["session_id"]
     assert data[2] == {"text": "", "cursor": 0}
     spoken = [(data[n]["role"], data[n]["content"]) for n in (3, 4, 5, 8)]
     assert spoken == [("user", "do it"), ("assistant", "Hel"), ("assistant", "lo"), ("assistant", "bye")]
@@ -106,9 +112,9 @@ def test_the_next_prompt_goes_to_the_same_session(story):
     for _ in range(2):
         type_text(story, "go")
         press(story, "enter")
-        eventually(lambda: story.sessions.store.get(OWNER, screen.state()["session_id"]).status == "idle")
+        eventually(lambda: story.sessions.store.get(OWNER, state_of(story, screen)["session_id"]).status == "idle")
 
-    assert len(story.messages(story.sessions.store.get(OWNER, screen.state()["session_id"]))) == 4
+    assert len(story.messages(story.sessions.store.get(OWNER, state_of(story, screen)["session_id"]))) == 4
 
 
 def test_enter_on_an_empty_prompt_does_nothing(story):
@@ -117,7 +123,7 @@ def test_enter_on_an_empty_prompt_does_nothing(story):
 
     press(story, "enter")
 
-    assert screen.state()["session_id"] is None
+    assert state_of(story, screen)["session_id"] is None
     assert story.sessions.page(OWNER, limit=2, cursor=None, query=None).sessions == []
 
 
@@ -131,7 +137,7 @@ def test_a_prompt_that_could_not_be_sent_is_kept(play):
     with pytest.raises(SessionBusy):
         press(story, "enter")
 
-    assert screen.state()["prompt"] == "two"
+    assert state_of(story, screen)["prompt"] == "two"
 
 
 def test_a_prompt_has_a_limit(story):
@@ -139,12 +145,12 @@ def test_a_prompt_has_a_limit(story):
 
     with pytest.raises(InvalidRequest, match="200000"):
         type_text(story, "x" * 200_001)
-    assert screen.state()["prompt"] == ""
+    assert state_of(story, screen)["prompt"] == ""
 
 
 def test_sessions_that_come_and_go_are_shown_to_their_owner_only(story):
     screens = story.services.screens
-    mine, hers = Looker(screens, screen_of(story)), Looker(screens, screens.get("eve", "default"))
+    mine, hers = Looker(screens, screen_of(story)), Looker(screens, ScreenName("eve", "default"))
 
     session = story.session()
     story.sessions.delete(OWNER, session.id)
@@ -159,9 +165,9 @@ def test_a_deleted_session_is_active_no_longer(story):
     type_text(story, "go")
     press(story, "enter")
 
-    story.sessions.delete(OWNER, screen.state()["session_id"])
+    story.sessions.delete(OWNER, state_of(story, screen)["session_id"])
 
-    assert screen.state()["session_id"] is None
+    assert state_of(story, screen)["session_id"] is None
 
 
 def test_who_comes_back_with_the_last_id_gets_what_came_meanwhile(story):
@@ -175,7 +181,8 @@ def test_who_comes_back_with_the_last_id_gets_what_came_meanwhile(story):
     back = Looker(screens, screen, last_id=first.ids[0])
 
     assert [data["text"] for data in back.sees("prompt", "prompt", "prompt")] == ["ab", "abc", "abcd"]
-    assert [int(event_id.rpartition("-")[2]) for event_id in back.ids] == [2, 3, 4]
+    epoch = screens.view(screen).screen.id
+    assert [place_of(event_id, epoch) for event_id in back.ids] == [ScreenPlace(number, 0) for number in (2, 3, 4)]
     assert back.head == f"id: {first.ids[0]}\n\n".encode()
 
 
@@ -183,7 +190,7 @@ def test_who_comes_back_with_the_last_id_gets_what_came_meanwhile(story):
 def test_an_id_that_says_nothing_is_answered_with_the_whole_state(story, last_id):
     screens, screen = story.services.screens, screen_of(story)
     type_text(story, "typed")
-    epoch = screen.event_id(0).rpartition("-")[0]
+    epoch = screens.view(screen).screen.id
 
     looker = Looker(screens, screen, last_id=last_id.format(epoch=epoch))
 
@@ -215,47 +222,29 @@ def test_lookers_end_when_the_server_stops(story):
     assert not looker.is_alive()
 
 
-def relays():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("relay-")]
+def test_what_is_kept_of_a_screen_is_bounded_in_events(story):
+    screens, screen = story.services.screens, screen_of(story)
+    for _ in range(1100):
+        press(story, "left")
+
+    kept = story.sessions.store.screen_events(screens.view(screen).screen.id, 0)
+
+    assert 900 < len(kept) <= 1000
+    assert kept[-1].number == 1100
 
 
-def test_a_relay_ends_with_its_session_its_screen_or_the_server(story):
-    before = len(relays())
-    screens = story.services.screens
-    first, second = story.session(), story.session()
-    for session in (first, second, first):
-        terminal(story).run(screen_of(story), Command("session.select", session_id=session.id))
-    eventually(lambda: len(relays()) == before + 1)
-    story.sessions.delete(OWNER, first.id)
-    eventually(lambda: len(relays()) == before)
-
-    terminal(story).run(screen_of(story), Command("session.select", session_id=second.id))
-    assert len(relays()) == before + 1
-    for number in range(SCREENS):  # the screen makes room
-        screens.get(OWNER, f"s{number}")
-    eventually(lambda: len(relays()) == before)
-
-    terminal(story).run(screen_of(story, "s1"), Command("session.select", session_id=second.id))
-    story.stop()
-    eventually(lambda: len(relays()) == before)
-
-
-def test_a_buffer_is_bounded_in_bytes(story):
-    screen = screen_of(story)
-    first = Looker(story.services.screens, screen)
+def test_what_is_kept_of_a_screen_is_bounded_in_bytes(story):
+    screens, screen = story.services.screens, screen_of(story)
+    first = Looker(screens, screen)
     type_text(story, "x" * 100_000)
     first.sees("prompt")
     for _ in range(30):
         press(story, "left")
 
-    kept, end = b"", screen.count
-    for number in range(end, -1, -1):
-        found = screen.after(number)
-        if found is None:
-            break
-        kept = found[0]
-    assert 500_000 < len(kept) <= 1024 * 1024
-    assert Looker(story.services.screens, screen, last_id=first.ids[0]).sees("resync")[0]["prompt"] == "x" * 100_000
+    kept = story.sessions.store.screen_events(screens.view(screen).screen.id, 0)
+
+    assert 500_000 < sum(len(event.body) for event in kept) <= 1024 * 1024
+    assert Looker(screens, screen, last_id=first.ids[0]).sees("resync")[0]["prompt"] == "x" * 100_000
 
 
 def test_an_event_that_is_larger_than_the_buffer_is_shown_all_the_same(story):

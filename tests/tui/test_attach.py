@@ -297,7 +297,7 @@ def test_a_lost_server_is_said_and_what_was_missed_is_replayed(tmp_path):
             await asyncio.to_thread(server.ready)
             await terminal.shows("● live at", "replayed")
             await terminal.until(lambda: terminal.app.figures.status == "idle", "the turn to end")
-            # The new server's screens were empty: the session came back with this terminal.
+            # And the screen is what it was.
             await terminal.until(lambda: Client(server).call("GET", "/tui/state").json["session_id"] == session_id)
             shown, stored = terminal.screen(), Client(server).get(session_id)["messages"]
             # What was on the screen before is not doubled.
