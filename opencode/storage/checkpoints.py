@@ -7,11 +7,11 @@ made while nobody may write, which is short, since nearly all is copied by then.
 
 import logging
 import sqlite3
-from typing import Any
 
 from sqlalchemy.engine import Engine
 
 from opencode.native import NativeThread
+from opencode.storage.driver import Driver
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +30,10 @@ class Checkpoints:
     def __init__(
         self, engine: Engine, thread: NativeThread, *, copy_pages: int = COPY_PAGES, long_pages: int = LONG_PAGES
     ) -> None:
-        self._engine = engine
         self.thread = thread
         self._copy_pages = copy_pages
         self._long_pages = long_pages
-        self._taken: Any = None
+        self._driver = Driver(engine)
         self._pages = 0
         self._under_way = False
         self._long = False
@@ -57,7 +56,7 @@ class Checkpoints:
         if self._long:
             self._begin_anew()
         elif self._pages >= self._copy_pages:
-            self._pages, connection = 0, self._connection()
+            self._pages, connection = 0, self._driver.connection
             self._under_way = True
             self.thread.post(lambda: self._copy(connection))
 
@@ -70,7 +69,7 @@ class Checkpoints:
         self._under_way = False
 
     def _begin_anew(self) -> None:
-        connection = self._connection()
+        connection = self._driver.connection
 
         def whole() -> None:
             self._copy(connection)
@@ -82,14 +81,7 @@ class Checkpoints:
         finally:
             self._long = False
 
-    def _connection(self) -> sqlite3.Connection:
-        if self._taken is None:
-            self._taken = self._engine.raw_connection()
-        connection: sqlite3.Connection = self._taken.driver_connection
-        return connection
-
     def close(self) -> None:
         """Let the checkpoint that is under way end."""
         self.thread.close()
-        if self._taken is not None:
-            self._taken.close()
+        self._driver.close()

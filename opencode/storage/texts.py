@@ -7,13 +7,13 @@ the price.
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sqlalchemy.engine import Engine
 
 from opencode import frames
 from opencode.errors import OpenCodeError
 from opencode.storage import port
+from opencode.storage.driver import Driver
 from opencode.storage.unsettled import Unsettled
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,10 @@ class Texts:
     """One connection, taken from the engine's pool at the first use. Its caller holds the store's write lock."""
 
     def __init__(self, engine: Engine, unsettled: Unsettled, commit: Callable[[sqlite3.Connection], None]) -> None:
-        self._engine = engine
         self._commit = commit
         self._unsettled = unsettled
         self._usable = engine.dialect.name == "sqlite"
-        self._taken: Any = None
+        self._driver = Driver(engine)
 
     def append(
         self, appends: Sequence[port.Append], last_seqs: dict[str, int]
@@ -74,7 +73,7 @@ class Texts:
         return stored
 
     def _insert(self, rows: list[tuple[int, str, int, int, bytes]], guards: list[tuple[str, int]]) -> bool:
-        connection, unsettled = self._connection(), self._unsettled
+        connection, unsettled = self._driver.connection, self._unsettled
         due = unsettled.due(len(rows))
         guarded = [(*row, *guard) for row, guard in zip(rows, guards, strict=True)]
         try:
@@ -104,7 +103,7 @@ class Texts:
         rows = self._unsettled.rows(self._unsettled.sessions())
         if not rows:
             return
-        connection = self._connection()
+        connection = self._driver.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_SETTLE, rows)
@@ -119,13 +118,6 @@ class Texts:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
-    def _connection(self) -> sqlite3.Connection:
-        if self._taken is None:
-            self._taken = self._engine.raw_connection()
-        connection: sqlite3.Connection = self._taken.driver_connection
-        return connection
-
     def close(self) -> None:
         self._settle_all()
-        if self._taken is not None:
-            self._taken.close()
+        self._driver.close()
