@@ -22,7 +22,6 @@ from opencode.server import (
     logs,
     messages,
     monitoring,
-    openapi,
     reporting,
     sign_in,
     tui,
@@ -167,6 +166,8 @@ def _register(app: Flask) -> None:
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)
     def api_document() -> Response:
+        from opencode.server import openapi  # noqa: PLC0415 - not before somebody asks for it
+
         return openapi.answer(app)
 
 

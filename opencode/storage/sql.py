@@ -41,11 +41,8 @@ class SqlStore(ScreenRows, Queries):
     @contextmanager
     def _write(self, session_ids: Iterable[str] | None = None) -> Iterator[Connection]:
         """Begin a transaction; `session_ids` are those that it changes, where that is known."""
-        try:
-            with self._writer.transaction() as connection:
-                yield connection
-        finally:
-            self._known.forget(session_ids)
+        with self._known.changing(session_ids), self._writer.transaction() as connection:
+            yield connection
 
     @patient
     def migrate(self) -> None:
