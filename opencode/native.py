@@ -78,10 +78,10 @@ class NativeThread:
             end.close()
 
     def _put(self, job: Callable[[], object] | None) -> None:
-        self._jobs.append(job)
         if not self._started:
-            self._started = True
             self._thread.start_new_thread(self._run, ())
+            self._started = True
+        self._jobs.append(job)
         with contextlib.suppress(RuntimeError):  # it has been let go already, and sees this job too
             self._idle.release()
 

@@ -64,7 +64,7 @@ class Checkpoints:
         try:
             _busy, pages, _copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._long = pages >= self._long_pages
-        except sqlite3.Error as exc:
+        except Exception as exc:  # the thread must outlive it; whoever writes next tells of it
             self._failure = exc
         self._under_way = False
 

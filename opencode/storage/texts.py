@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from opencode import frames
 from opencode.errors import OpenCodeError
@@ -103,15 +104,14 @@ class Texts:
         rows = self._unsettled.rows(self._unsettled.sessions())
         if not rows:
             return
-        connection = self._driver.connection
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_SETTLE, rows)
-            connection.execute("DELETE FROM pieces")
-            connection.execute("COMMIT")
-        except sqlite3.Error as exc:
+            connection = self._driver.connection
+            with connection:  # the transaction, not the connection
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(_SETTLE, rows)
+                connection.execute("DELETE FROM pieces")
+        except (sqlite3.Error, SQLAlchemyError) as exc:
             log.warning("store: pieces of text are settled at the next start: %s", exc)
-            self._roll_back(connection)
 
     @staticmethod
     def _roll_back(connection: sqlite3.Connection) -> None:

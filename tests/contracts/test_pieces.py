@@ -120,6 +120,22 @@ def test_a_store_that_was_closed_has_all_of_it_in_its_log(tmp_path):
         whole(again, turn, 10)
 
 
+def test_pieces_that_cannot_be_moved_at_a_stop_are_at_the_next_start(tmp_path, caplog):
+    with contextlib.closing(open_store(None, tmp_path)) as store:
+        turn = a_turn(store)
+        write(store, [turn], 10)
+        with store.engine.begin() as connection:
+            refusal = "BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            connection.exec_driver_sql(f"CREATE TRIGGER broken {refusal}")
+    assert "settled at the next start: disk full" in caplog.text
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM pieces").fetchone() == (10,)
+        database.execute("DROP TRIGGER broken")
+
+    with contextlib.closing(open_store(None, tmp_path)) as again:
+        whole(again, turn, 10)
+
+
 def test_nothing_is_left_of_a_deleted_session(store):
     turn, other = a_turn(store), a_turn(store)
     write(store, [turn, other], 10)
