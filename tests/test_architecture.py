@@ -29,6 +29,7 @@ FOUNDATION = {
     "errors",
     "frames",
     "ids",
+    "native",
     "openat",
     "opencode",
     "origins",

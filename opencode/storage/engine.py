@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from opencode.errors import SettingsError, StoreDamaged, StoreError
 from opencode.storage import postgresql
+from opencode.storage.checkpoints import BACKSTOP_PAGES
 from opencode.storage.schema import HEAD, metadata
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def open_sqlite(parsed: URL, *, durability: str) -> Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
         cursor.close()
 
     # The driver's own transaction control begins late and ends early; SQLAlchemy's documentation gives this way out.
@@ -123,10 +125,13 @@ def open_sqlite(parsed: URL, *, durability: str) -> Engine:
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
+    begin = options.get("sqlite_begin", "DEFERRED")
+    if begin is None:
+        return
     deadline = time.monotonic() + options.get("begin_patience_s", 0.0)
     while True:
         try:
-            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
+            connection.exec_driver_sql(f"BEGIN {begin}")
         except sa.exc.OperationalError as exc:
             if "locked" not in str(exc.orig) or time.monotonic() >= deadline:
                 raise

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from opencode.errors import SettingsError, StoreError
+from opencode.storage import statements
 from opencode.storage.writing import Writer
 
 log = logging.getLogger(__name__)
@@ -161,6 +162,11 @@ class SharedWriter(Writer):
         ids = sorted(set(session_ids))
         self._number = connection.execute(_HOLD, {"ids": ids}).scalars().first()
         self.last_seqs = {session_id: last or 0 for session_id, last in connection.execute(_LAST_SEQS, {"ids": ids})}
+
+    def insert_texts(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """As they are: `events` alone is what other processes read."""
+        if rows:
+            connection.execute(statements.INSERT_ROW, rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0006"
+HEAD = "0007"
 
 metadata = MetaData()
 
@@ -151,6 +151,18 @@ events = Table(
     Column("last_seq", Integer, nullable=False),
     Column("frames", LargeBinary, nullable=False),
     PrimaryKeyConstraint("session_id", "first_seq"),
+)
+
+#: Rows for `events` that are not there yet, in the order in which they came (see `unsettled`). It has no index and no
+#: foreign key: each would cost what it is there to save.
+pieces = Table(
+    "pieces",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("session_id", Text, nullable=False),
+    Column("first_seq", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
 )
 
 file_changes = Table(

@@ -25,7 +25,7 @@ class ScreenRows(Reader):
                 return None
             waiting = connection.execute(selects.WAITING, {"of": row.standing_id}) if row.standing_id else ()
             asked = tuple(rows.permission(one) for one in waiting)
-            return records.ScreenView(screens.screen(row), row.seq or 0 if row.standing_id else 0, asked)
+            return records.ScreenView(screens.screen(row), screens.last_seq(row) if row.standing_id else 0, asked)
 
     @patient
     def screen_events(self, screen_id: str, after: int) -> list[records.ScreenEvent]:

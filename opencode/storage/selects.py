@@ -46,6 +46,7 @@ WORKED_ON = in_order(
     sa.and_(turns.c.session_id == _OF, sa.or_(*(turns.c.state == state for state in records.WORKED_ON_STATES)))
 )
 QUEUED = in_order(sa.and_(turns.c.session_id == _OF, turns.c.state == "queued"))
+TURNS = sa.select(turns).where(turns.c.id.in_(sa.bindparam("turns", expanding=True)))
 TURN = sa.select(turns).where(turns.c.session_id == _OF, turns.c.id == sa.bindparam("turn"))
 WAITING = (
     sa.select(permissions)
