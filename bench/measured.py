@@ -72,17 +72,11 @@ def token_provider(home, *, seconds=600):
 
 @contextlib.contextmanager
 def server(home, base_url, **variables):
-    """`opencode serve` on a core of its own, with the provider behind it."""
+    """`opencode serve` on a core of its own, with the provider behind it; `variables` go before what is set here."""
+    given = {"OPENCODE_MODEL": "openai/bench", "OPENAI_API_KEY": "sk-bench", "OPENAI_BASE_URL": base_url}
+    given |= {"OPENCODE_RATE_LIMIT": "off", "OPENCODE_LOG_LEVEL": "warning"}
     with pinned(cores()[0]):
-        running = Server.serve(
-            home,
-            OPENCODE_MODEL="openai/bench",
-            OPENAI_API_KEY="sk-bench",
-            OPENAI_BASE_URL=base_url,
-            OPENCODE_RATE_LIMIT="off",
-            OPENCODE_LOG_LEVEL="warning",
-            **variables,
-        ).start()
+        running = Server.serve(home, **given | variables).start()
     try:
         yield running.ready()
     finally:

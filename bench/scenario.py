@@ -28,7 +28,8 @@ def unstored(database, talks):
     """What a client has seen and the store does not hold, at this very moment."""
     seen = {talk: max(talk.poster.last, talk.watcher.last) for talk in talks}
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as store:
-        rows = dict(store.execute("SELECT session_id, max(last_seq) FROM events GROUP BY session_id").fetchall())
+        both = "SELECT session_id, last_seq FROM events UNION ALL SELECT session_id, last_seq FROM pieces"
+        rows = dict(store.execute(f"SELECT session_id, max(last_seq) FROM ({both}) GROUP BY session_id").fetchall())
     return [
         f"{talk.record.name}: event {last} was shown, the store holds {rows.get(talk.session, 0)}"
         for talk, last in seen.items()

@@ -7,16 +7,19 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from opencode.provider.chunked import Chunks
+
 #: As a piece of text in either server's events; whole texts hold the same words.
 _SENT = re.compile(rb'"(?:content|delta)":"t=(\d+\.\d{6}) "')
 #: A delta may lie across two reads; none is longer than this.
 _OVERLAP = 48
 
 
-def request(method, port, path, body=None, *, accept="*/*"):
-    """The bytes of a request whose connection ends with its answer."""
+def request(method, port, path, body=None, *, headers=()):
+    """The bytes of a request whose connection ends with its answer; `headers` are lines that go with it."""
     data = b"" if body is None else json.dumps(body).encode()
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\nConnection: close\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: */*\r\nConnection: close\r\n"
+    head += "".join(f"{line}\r\n" for line in headers)
     if data:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
     return head.encode() + b"\r\n" + data
@@ -33,11 +36,14 @@ class Stream:
     seen: int = 0
     first_at: float = 0.0
     last: bytes = b""
+    #: The answer's head as far as it has come, until it is whole.
+    head: bytes | None = b""
+    chunks: Chunks | None = None
     ages: list[float] = field(default_factory=list)
 
     def take(self, data, now):
         """Count what came; whether the stream is over."""
-        fresh = self.last + data
+        fresh = self.last + self._body(data)
         for found in _SENT.finditer(fresh):
             if found.end() > len(self.last):
                 self.ages.append(now - float(found[1]))
@@ -45,6 +51,17 @@ class Stream:
         self.seen += sum(found.end() > len(self.last) for found in re.finditer(re.escape(self.end), fresh))
         self.last = fresh[-_OVERLAP:]
         return self.seen >= self.ends
+
+    def _body(self, data):
+        """Without what HTTP adds, which may stand in the midst of a delta."""
+        if self.head is not None:
+            head, blank, rest = (self.head + data).partition(b"\r\n\r\n")
+            if not blank:
+                self.head = head
+                return b""
+            self.head, data = None, rest
+            self.chunks = Chunks() if b"transfer-encoding: chunked" in head.lower() else None
+        return data if self.chunks is None or not data else self.chunks.feed(data)
 
 
 def connect(port, data):

@@ -1,10 +1,12 @@
 """The whole path of a delta: provider's bytes, event, store, frame, socket; ours against opencode-ai's.
 
-python -m bench turns [--quick]
+python -m bench turns [--quick], or python -m bench.turns [--quick] [--ours] for this server alone
 """
 
+import argparse
 import contextlib
 import os
+import secrets
 import statistics
 import tempfile
 import time
@@ -17,10 +19,14 @@ from bench.turn_load import Reading, Stream, connect, percentile, request
 from tests.live.client import Client
 
 EVERY_MS = 20
+#: What both can carry, then as many as opencode-ai keeps up with on a core, then what this server is to carry.
+LOADS = (10, 20, 100)
+_ORIGIN = "https://app.example"
 #: Turns begin one after the other, as people begin them.
 START_EVERY_S = 0.02
 _BARS = {
     "10 turns: CPU a delta, µs": (None, 1 / 8),
+    "20 turns: CPU a delta, µs": (None, 1 / 8),
     "100 turns: CPU a delta, µs": (120.0, 1 / 8),
     "100 turns: age of a delta, p99, ms": (25.0, None),
     "flood: to its end, ms": (None, 1 / 4),
@@ -35,10 +41,12 @@ class Ours:
 
     name = "this server"
 
-    def __init__(self, running):
+    def __init__(self, running, token=None):
+        """With `token` each request also brings an Origin, as a page elsewhere does."""
         self.port = running.port
         self.pid = running.workers()[-1]
-        self._client = Client(running)
+        self._client = Client(running, token=token)
+        self._headers = [f"Authorization: Bearer {token}", f"Origin: {_ORIGIN}"] if token else []
 
     def session(self):
         return self._client.session()
@@ -49,7 +57,7 @@ class Ours:
 
     def ask(self, session, prompt):
         path = f"/api/session/{session}/message"
-        data = request("POST", self.port, path, {"content": prompt})
+        data = request("POST", self.port, path, {"content": prompt}, headers=self._headers)
         return Stream(connect(self.port, data), b"event: done\n")
 
 
@@ -140,9 +148,9 @@ def _complete(ages, count):
 
 
 def measure(start, *, quick):
-    """All figures of one peer; `start` gives a new life of it each time."""
+    """All figures of one peer; `start` gives a new life of it, `guarded` with all that may stand before a turn."""
     found = {}
-    with start() as peer:
+    with start(guarded=True) as peer:
         time.sleep(1.0)
         found["idle RSS, MB"] = rss_mb(peer.pid)
         first(peer, 3)
@@ -153,7 +161,7 @@ def measure(start, *, quick):
         found |= {"flood: to its end, ms": total, "flood: CPU a delta, µs": cpu}
     with start() as peer:
         first(peer, 3)
-        for turns in (10,) if quick else (10, 100):
+        for turns in LOADS[:1] if quick else LOADS:
             cpu, half, late = paced(peer, turns, 2 if quick else 10)
             ages = {f"{turns} turns: age of a delta, p50, ms": half, f"{turns} turns: age of a delta, p99, ms": late}
             found |= {f"{turns} turns: CPU a delta, µs": cpu, **ages}
@@ -176,7 +184,21 @@ def table(ours, theirs):
     return made
 
 
-def run(*, quick):
+def _guards(token):
+    """What a public server has on: limits (which this load does not reach), a token, CORS, and the access log."""
+    return {
+        "OPENCODE_AUTH": "on",
+        "OPENCODE_AUTH_TOKENS": f"bench:{token}",
+        "OPENCODE_CORS_ORIGINS": _ORIGIN,
+        "OPENCODE_RATE_LIMIT": "on",
+        "OPENCODE_RATE_LIMIT_MAX_REQUESTS": 1_000_000,
+        "OPENCODE_RATE_LIMIT_MAX_SESSIONS": 1_000_000,
+        "OPENCODE_LOG_LEVEL": "info",
+    }
+
+
+def run(*, quick, ours_alone=False):
+    """The peer is left out with `ours_alone`, and where it cannot be had."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores()[1])
     try:
@@ -185,18 +207,22 @@ def run(*, quick):
             lives = iter(range(100))
 
             @contextlib.contextmanager
-            def ours():
-                with server(Path(folder) / f"ours-{next(lives)}", base_url) as running:
-                    yield Ours(running)
+            def ours(*, guarded=False):
+                token = secrets.token_urlsafe(24) if guarded else None
+                guards = _guards(token) if guarded else {}
+                with server(Path(folder) / f"ours-{next(lives)}", base_url, **guards) as running:
+                    yield Ours(running, token)
 
             @contextlib.contextmanager
-            def theirs():
+            def theirs(*, guarded=False):  # noqa: ARG001 - it has nothing of the kind
                 home = Path(folder) / f"theirs-{next(lives)}"
                 home.mkdir()
                 with contextlib.closing(Theirs(home, base_url)) as peer:
                     yield peer.ready()
 
             found = measure(ours, quick=quick)
+            if ours_alone:
+                return [table(found, None)]
             try:
                 program()
             except LookupError as exc:
@@ -206,3 +232,16 @@ def run(*, quick):
             return [table(found, measure(theirs, quick=quick))]
     finally:
         os.sched_setaffinity(0, before)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller amounts and fewer rounds")
+    parser.add_argument("--ours", action="store_true", help="this server alone")
+    asked = parser.parse_args()
+    for made in run(quick=asked.quick, ours_alone=asked.ours):
+        print(made)
+
+
+if __name__ == "__main__":
+    main()

@@ -44,7 +44,11 @@ class Settings(BaseModel):
         repr=False,
     )
     redis_url: str | None = _env(
-        "REDIS_URL", None, "the bell between processes, and their limits", "redis://host:port/0", repr=False
+        "REDIS_URL",
+        None,
+        "the bell between processes, and their limits",
+        "redis://host:port/0, or rediss:// for TLS",
+        repr=False,
     )
     turns: Literal["here", "worker"] = _env(
         "OPENCODE_TURNS", "here", "where turns run: in the server, or in `opencode worker`", "here or worker"

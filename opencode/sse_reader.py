@@ -16,7 +16,7 @@ _MAX_EVENT_BYTES = 16 * 1024 * 1024
 _RETRY_DIGITS = 9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SseEvent:
     """One event; `data` is left as bytes for the JSON decoder. `id` is the event's own, None where it brings none."""
 

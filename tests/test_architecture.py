@@ -31,11 +31,13 @@ FOUNDATION = {
     "errors",
     "frames",
     "ids",
+    "native",
     "openat",
     "opencode",
     "origins",
     "project_file",
     "records",
+    "redis_client",
     "setting_types",
     "settings",
     "sse_reader",
@@ -74,7 +76,7 @@ ADAPTERS = {
     "provider": {"anthropic", "openai", "demo", "scripted"},
     "tool": {"bash", "read", "write", "edit", "grep", "glob", "list"},
     "storage": {"sql"},
-    "bus": {"memory", "redis"},
+    "bus": {"memory", "polled", "redis"},
 }
 
 # Foreign package: the modules (or packages, with a dot at the end) that may import it.
@@ -95,7 +97,7 @@ CONFINED = {
     "openai": ("opencode.provider.",),
     "sqlalchemy": ("opencode.storage.",),
     "psycopg": ("opencode.storage.",),
-    "redis": ("opencode.bus.",),
+    "redis": ("opencode.redis_client",),
     "alembic": ("opencode.storage.",),
     "textual": ("opencode.tui.",),
 }

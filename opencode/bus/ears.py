@@ -56,6 +56,7 @@ class Ears:
     def _tick(self) -> None:
         """End the long waits that are over."""
         while not self._closed.wait(_TICK_S):
+            self._on_tick()
             now = time.monotonic()
             with self._lock:
                 late = [ear for ears in self._ears.values() for ear in ears if ear.deadline < now]
@@ -95,6 +96,9 @@ class Ears:
         """What somebody here listens to."""
         with self._lock:
             return list(self._ears)
+
+    def _on_tick(self) -> None:
+        """A second has passed."""
 
     def _begun(self, topic: str) -> None:
         """The first here listens to it."""

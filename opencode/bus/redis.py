@@ -5,15 +5,17 @@ that they look into the store instead; what could not be rung is rung when it is
 """
 
 import logging
+import select
+import socket
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from opencode.bus.ears import Ears
 from opencode.errors import SettingsError, StoreError
+from opencode.redis_client import connect, failures, is_untrusted, problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,11 @@ _TIMEOUT_S = 3.0
 _QUIET_S = 5.0
 _POLL_S = 1.0
 _RETRY_S = 0.5
+#: How long the start waits to hear whether Redis is who it should be.
+_FIRST_S = 1.0
+#: What the last rings and the listener get when the bus is closed. A Redis that hangs holds up no stop: what it does
+#: not take, others find in the store.
+_LAST_S = 0.3
 #: Rings that wait for Redis to come back; beyond them their hearers' own polling must do.
 _MISSED = 10_000
 
@@ -39,25 +46,22 @@ class RedisBus(Ears):
         """`url` is `redis://` or `rediss://` (TLS).
 
         Raises:
-            SettingsError: it is malformed.
+            SettingsError: as `connect`; or Redis shows a certificate that is not trusted. If it is away, it may come.
         """
-        from redis import Redis, RedisError  # noqa: PLC0415 - where it is not used it need not be loaded
-
-        if urlsplit(url).scheme not in {"redis", "rediss", "valkey", "valkeys"}:
-            raise SettingsError("REDIS_URL must be redis://host:port/0, or rediss:// for TLS")
-        self._failures = (RedisError, OSError)
+        self._failures = failures()
         self._me = uuid4().hex.encode()
-        limits: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "protocol": 2}
-        try:
-            self._redis = Redis.from_url(url.replace("valkey", "redis", 1), retry=None, **limits)
-        except ValueError as exc:
-            raise SettingsError("REDIS_URL must be redis://host:port/0, or rediss:// for TLS") from exc
+        self._redis = connect(url, timeout_s=_TIMEOUT_S)
         super().__init__()
         #: What listens now; None while Redis is lost.
         self._connection: Any = None
         self._sending = threading.Lock()
         self._outgoing: dict[str, None] = {}
         self._work = threading.Condition()
+        #: Set when the first connection stands, or does not; and why, where that is for the settings to mend.
+        self._tried = threading.Event()
+        self._untrusted: Exception | None = None
+        self._lost_since: float | None = None
+        self._told = ""
         #: Called with True when Redis is lost, with False when it is back.
         self.on_lost: Callable[[bool], None] = lambda _lost: None
         self._threads = [
@@ -66,6 +70,13 @@ class RedisBus(Ears):
         ]
         for thread in self._threads:
             thread.start()
+        self._settle()
+
+    def _settle(self) -> None:
+        self._tried.wait(_FIRST_S)
+        if self._untrusted is not None:
+            self.close()
+            raise SettingsError(f"REDIS_URL: {problem(self._untrusted)}") from self._untrusted
 
     @property
     def lost(self) -> bool:
@@ -89,23 +100,28 @@ class RedisBus(Ears):
         try:
             self._redis.ping()
         except self._failures as exc:
-            raise StoreError(f"REDIS_URL is out of reach: {type(exc).__name__}") from exc
+            raise StoreError(f"REDIS_URL is out of reach: {problem(exc)}") from exc
 
     def close(self) -> None:
         """Wake everyone for the last time and let go."""
         super().close()
         with self._work:
             self._work.notify()
-        with self._sending, suppress(*self._failures):
-            if self._connection is not None:
-                self._connection.send_command("PING", check_health=False)  # its answer wakes the listener
+        if (connection := self._connection) is not None:
+            with suppress(AttributeError, OSError):  # the listener has hung up by itself
+                connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - nothing else wakes who waits for it
         for thread in self._threads:
-            thread.join(_TIMEOUT_S)
-        self._redis.close()
+            thread.join(_LAST_S)
 
     # Ringing
 
     def _ring_all(self) -> None:
+        try:
+            self._ring_until_closed()
+        finally:
+            self._redis.close()
+
+    def _ring_until_closed(self) -> None:
         """What is rung while one round goes out goes with the next, however often it is rung."""
         while True:
             with self._work:
@@ -145,55 +161,82 @@ class RedisBus(Ears):
                 log.debug("bell: %s failed, the listener makes a new connection: %s", command, exc)
 
     def _listen(self) -> None:
-        lost_since: float | None = None
-        while not self._closed.is_set():
+        while not self._closed.is_set() and self._untrusted is None:
+            connection: Any = self._redis.connection_pool.make_connection()
             try:
-                self._connect()
-                if lost_since is not None:
-                    log.warning("bell: Redis is back after %.1f s", time.monotonic() - lost_since)
-                    lost_since = None
-                    self.on_lost(False)
-                self._hear()
+                self._connect(connection)
+                self._on_found()
+                self._hear(connection)
             except self._failures as exc:
-                if not self._closed.is_set() and lost_since is None:
-                    lost_since = time.monotonic()
-                    log.warning("bell: Redis is lost, the store is polled instead: %s", exc)
-                    self.on_lost(True)
+                if not self._closed.is_set():
+                    self._on_failure(exc)
             finally:
-                self._hang_up()
+                self._hang_up(connection)
+                self._tried.set()
             self._ring_here()
             self._closed.wait(_POLL_S)
 
-    def _connect(self) -> None:
-        connection: Any = self._redis.connection_pool.make_connection()
+    def _on_found(self) -> None:
+        self._tried.set()
+        if self._lost_since is not None:
+            log.warning("bell: Redis is back after %.1f s", time.monotonic() - self._lost_since)
+            self._lost_since = None
+            self.on_lost(False)
+
+    def _on_failure(self, exc: Exception) -> None:
+        if not self._tried.is_set() and is_untrusted(exc):
+            self._untrusted = exc
+            return
+        why, first = problem(exc), self._lost_since is None
+        if first or (is_untrusted(exc) and why != self._told):
+            log.warning("bell: Redis is lost, the store is polled instead: %s", why)
+            self._told = why
+        if first:
+            self._lost_since = time.monotonic()
+            self.on_lost(True)
+
+    def _connect(self, connection: Any) -> None:
         connection.connect()
         with self._sending:
             connection.send_command("SUBSCRIBE", _ALL, *(_CHANNEL + topic for topic in self.topics()))
             self._connection = connection
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, connection: Any) -> None:
         with self._sending:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                with suppress(*self._failures):
-                    connection.disconnect()
+            self._connection = None
+            with suppress(*self._failures):
+                connection.disconnect()
 
-    def _hear(self) -> None:
-        asked_at: float | None = None
-        connection: Any = self._connection
+    def _hear(self, connection: Any) -> None:
+        quiet = select.poll()
+        quiet.register(connection._sock, select.POLLIN)  # noqa: SLF001 - redis-py can wait only by reading
+        asked = False
         while not self._closed.is_set():
-            if not connection.can_read(timeout=_QUIET_S):
-                if asked_at is not None:
+            said = self._read(connection)
+            if said is not None:
+                asked = False
+                self._on_said(said)
+            elif not quiet.poll(_QUIET_S * 1000):
+                if asked:
                     raise OSError("it does not answer any more")
-                asked_at = time.monotonic()
+                asked = True
                 with self._sending:
                     connection.send_command("PING", check_health=False)
-                continue
-            asked_at = None
-            kind, channel, said = (*connection.read_response(), b"", b"")[:3]
-            # What is subscribed to only now, for the first time or again, may have been rung a moment before.
-            if kind == b"subscribe" or (kind == b"message" and said != self._me):
-                Ears.ring(self, channel.decode().removeprefix(_CHANNEL))
+
+    def _read(self, connection: Any) -> Any:
+        """What has come; None where that is nothing whole. TLS may not be read and written at the same moment."""
+        with self._sending:
+            try:
+                return connection.read_response() if connection.can_read(timeout=0) else None
+            except self._failures:
+                self._connection = None  # whoever subscribes must not open it anew
+                raise
+
+    def _on_said(self, said: Any) -> None:
+        kind, channel, sender = (*said, b"", b"")[:3]
+        # What is subscribed to only now, for the first time or again, may have been rung a moment before.
+        if kind == b"subscribe" or (kind == b"message" and sender != self._me):
+            Ears.ring(self, channel.decode().removeprefix(_CHANNEL))
 
     def _ring_here(self) -> None:
         for topic in self.topics():

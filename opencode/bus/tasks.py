@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from opencode.redis_client import connect, problem
+
 log = logging.getLogger(__name__)
 
 _QUEUE = "turns"
@@ -17,6 +19,10 @@ _HEARTBEAT_MS = 10_000
 #: Of 100,000 looks at the queue, how many also look for dead workers; a worker looks several times a second.
 _MAINTENANCE = 10_000
 _TIMEOUT_S = 2.0
+#: What the last hints get when a server stops; see `bus.redis`.
+_LAST_S = 0.3
+#: How often a worker looks whether it is to stop, and into an empty queue at the least.
+_LOOK_MS = 200
 #: Hints that wait for Redis; workers find the turns of the others in the store.
 _WAITING = 1000
 
@@ -25,14 +31,13 @@ def _broker(url: str) -> Any:
     from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415 - only where turns are handed on
 
     return RedisBroker(  # type: ignore[no-untyped-call] # dramatiq has no types there
-        url=url.replace("valkey", "redis", 1),
+        # Given as a client: beside a URL the broker ignores all options of the connection.
+        client=connect(url, timeout_s=_TIMEOUT_S),
         namespace="opencode",
         # No retries and no time limit: both are the turn's own matter.
         middleware=[],
         heartbeat_timeout=_HEARTBEAT_MS,
         maintenance_chance=_MAINTENANCE,
-        socket_connect_timeout=_TIMEOUT_S,
-        socket_timeout=_TIMEOUT_S,
     )
 
 
@@ -69,14 +74,14 @@ class Tasks:
                     message: Any = Message(queue_name=_QUEUE, actor_name=_ACTOR, args=hint, kwargs={}, options={})
                     self._broker.enqueue(message)
                 except Exception as exc:  # whatever is wrong with Redis, workers find the turn in the store
-                    log.warning("turn %s: no hint could be given, a worker will find it: %s", hint[1], exc)
+                    log.warning("turn %s: no hint could be given, a worker will find it: %s", hint[1], problem(exc))
 
     def close(self) -> None:
         with self._work:
             self._closed = True
             self._work.notify()
-        self._thread.join(_TIMEOUT_S * 2)
-        self._broker.close()
+        self._thread.join(_LAST_S)
+        self._broker.client.connection_pool.disconnect(inuse_connections=False)
 
 
 class TaskWorker:
@@ -94,10 +99,13 @@ class TaskWorker:
         broker = _broker(url)
         actor(actor_name=_ACTOR, queue_name=_QUEUE, broker=broker)(run_turn)
         self._broker = broker
-        self._worker = Worker(broker, worker_threads=threads, worker_timeout=1000)
+        self._worker = Worker(broker, worker_threads=threads, worker_timeout=_LOOK_MS)
         self._worker.start()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Hear no more; what waits is left to others."""
-        self._worker.stop(timeout=int(timeout_s * 1000))
-        self._broker.close()
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Hear no more; what waits is left to others. Where Redis is away, its threads end with the process."""
+        try:
+            self._worker.stop(timeout=int(timeout_s * 1000))
+        except Exception as exc:  # Redis hangs; the turns' rows say what is to be done
+            log.warning("hints that are left could not be handed back, workers find their turns: %s", problem(exc))
+        self._broker.client.connection_pool.disconnect(inuse_connections=False)

@@ -1,9 +1,11 @@
-"""`opencode serve`: checks what it is asked for, then becomes gunicorn."""
+"""`opencode serve`: checks what it is asked for, then goes on as gunicorn."""
 
+import gc
 import os
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -66,11 +68,11 @@ def serve(  # noqa: PLR0917 - click passes them by name
         bind = _checked(environ, directory, workers or 1)
     except SettingsError as exc:
         raise click.ClickException(str(exc)) from None
-    _become_gunicorn(environ, bind)
+    _run_gunicorn(environ, bind)
 
 
 def _absolute(environ: dict[str, str]) -> dict[str, str]:
-    """Paths from here, as the server will work elsewhere (see `_become_gunicorn`)."""
+    """Paths from here, as the server will work elsewhere (see `_run_gunicorn`)."""
     for name in ("OPENCODE_DATA_DIR", "OPENCODE_SCRIPT", "OPENCODE_PROJECT_ROOTS", "OPENCODE_SANDBOX_READABLE"):
         if environ.get(name):
             paths = (path.strip() for path in environ[name].split(","))
@@ -110,16 +112,21 @@ def _check_free(address: str, port: int) -> None:
         raise SettingsError(cannot_listen(address, port, exc, "opencode serve --{} {}".format)) from None
 
 
-def _become_gunicorn(environ: dict[str, str], bind: list[str]) -> None:
-    """Replace this process, so that signals go straight to gunicorn.
+def _run_gunicorn(environ: dict[str, str], bind: list[str]) -> NoReturn:
+    """Go on as gunicorn, in this process: signals go straight to it, and what is imported by now is not imported anew.
 
-    The served directory must not be a place to import from: a project's own `json.py` would run in the server. So `-P`,
-    and gunicorn, which puts its working directory on the path, works elsewhere.
+    The served directory must not be a place to import from: a project's own `json.py` would run in the server. gunicorn
+    puts the directory in which it is imported on the path, so that it works elsewhere.
     """
     home = Path(__file__).resolve().parents[2]
-    program = [sys.executable, "-P", "-m", "gunicorn", "opencode.server.factory:create_app()", "--chdir", str(home)]
-    program += ["--config", "python:opencode.server.gunicorn_conf"]
+    os.environ.update(environ)
+    os.chdir(home)
+    sys.argv = [sys.argv[0], "opencode.server.factory:create_app()", "--config", "python:opencode.server.gunicorn_conf"]
     for address in bind:
-        program += ["--bind", address]
+        sys.argv += ["--bind", address]
     sys.stdout.flush()
-    os.execve(sys.executable, program, environ)  # noqa: S606 - our own interpreter
+    gc.disable()  # the hooks of `gunicorn_conf` turn it on again
+    from gunicorn.app.wsgiapp import run  # noqa: PLC0415 - not before the change of the directory, see above
+
+    run()
+    sys.exit(0)

@@ -8,6 +8,7 @@ own, which is left to itself when the switch is turned, and then closes what it 
 
 import contextlib
 import email.utils
+import math
 import socket
 import threading
 import time
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import httpx2
 
 _CONNECT_TIMEOUT_S = 10.0
+#: How exactly a read's time limit is kept.
+_WATCH_S = 0.25
 _exchange: ContextVar["_Exchange | None"] = ContextVar("exchange", default=None)
 
 
@@ -49,6 +52,7 @@ def read_bytes(send: Callable[[], "httpx2.Response"], cancel: Cancel) -> Iterato
 
     Raises:
         Cancelled: at most some milliseconds after `cancel` is turned.
+        httpx2.ReadTimeout: nothing came for as long as the client allows.
         Exception: whatever `send` or the reading of the body raises.
     """
     cancel.check()
@@ -59,13 +63,18 @@ def read_bytes(send: Callable[[], "httpx2.Response"], cancel: Cancel) -> Iterato
         cancel.check()
         # httpx's own iteration counts, decodes and cuts anew, for a tenth of what a piece costs in all.
         plain = response.headers.get("content-encoding", "identity") == "identity"
-        yield from response.stream if plain else response.iter_bytes()  # type: ignore[misc] # its client is no async one
+        pieces = iter(response.stream if plain else response.iter_bytes())  # type: ignore[arg-type] # no async client's
+        exchange.keep_time(response)
+        while piece := exchange.next(pieces):
+            yield piece
     except Exception:
         cancel.check()
+        exchange.check_time()
         raise
     else:
         # A connection that was shut down may look like one that has ended.
         cancel.check()
+        exchange.check_time()
     finally:
         forget()
         exchange.close()
@@ -98,6 +107,9 @@ class _Exchange:
         self._socket: socket.socket | None = None
         self._response: httpx2.Response | None = None
         self._error: BaseException | None = None
+        self._limit_s = math.inf
+        self._asked_at = math.inf
+        self._late = False
 
     def open(self, send: Callable[[], "httpx2.Response"]) -> "httpx2.Response":
         """Send the request; returns when it is answered, raises when that failed or it was broken off."""
@@ -126,6 +138,37 @@ class _Exchange:
         finally:
             self._opened.set()
 
+    def keep_time(self, response: "httpx2.Response") -> None:
+        """From here on the time limit of each read is kept by the process' one watch.
+
+        A time limit of the socket's own would make a timer for each piece.
+        """
+        limit_s = response.request.extensions.get("timeout", {}).get("read")
+        if limit_s is not None and self._socket is not None:
+            self._limit_s = limit_s
+            self._socket.settimeout(None)
+            _watch.add(self)
+
+    def next(self, pieces: Iterator[bytes]) -> bytes:
+        """The next piece; empty at the end."""
+        self._asked_at = time.monotonic()
+        piece = next(pieces, b"")
+        self._asked_at = math.inf  # what is done with it meanwhile is not the provider's time
+        return piece
+
+    def give_up_at(self, now: float) -> None:
+        """Break off what has been waited for too long."""
+        if now - self._asked_at > self._limit_s:
+            self._late = True
+            self.break_off()
+
+    def check_time(self) -> None:
+        """Raise `httpx2.ReadTimeout` where it was given up."""
+        if self._late:
+            import httpx2  # noqa: PLC0415 - as above
+
+            raise httpx2.ReadTimeout(f"nothing came for {self._limit_s:g} seconds")
+
     def connected(self, made: socket.socket) -> None:
         """Learn the socket. Over TLS there are two, and the first is dead once the second stands."""
         with self._lock:
@@ -151,6 +194,7 @@ class _Exchange:
 
     def close(self) -> None:
         """Close the connection; one that is still being opened is closed by its thread."""
+        _watch.discard(self)
         with self._lock:
             self._broken = True
             response = self._response
@@ -158,3 +202,39 @@ class _Exchange:
             self._shut_down()
         else:
             response.close()
+
+
+class _Watch:
+    """Looks at every read that is under way, in one thread, which ends when there is none."""
+
+    def __init__(self) -> None:
+        # Made before gevent patches: whoever holds it must not let another greenlet run.
+        self._lock = threading.Lock()
+        self._exchanges: set[_Exchange] = set()
+        self._runs = False
+
+    def add(self, exchange: _Exchange) -> None:
+        with self._lock:
+            self._exchanges.add(exchange)
+            begins, self._runs = not self._runs, True
+        if begins:
+            threading.Thread(target=self._run, name="provider-watch", daemon=True).start()
+
+    def discard(self, exchange: _Exchange) -> None:
+        with self._lock:
+            self._exchanges.discard(exchange)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                exchanges = list(self._exchanges)
+                if not exchanges:
+                    self._runs = False
+                    return
+            now = time.monotonic()
+            for exchange in exchanges:
+                exchange.give_up_at(now)
+            time.sleep(_WATCH_S)
+
+
+_watch = _Watch()

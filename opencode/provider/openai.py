@@ -11,6 +11,7 @@ from opencode.provider.failures import Source
 from opencode.provider.http import build_client
 from opencode.provider.openai_wire import OpenAIAnswer, request_body
 from opencode.provider.port import Delta, ModelRequest
+from opencode.provider.sdk_types import types_on_demand
 from opencode.provider.streaming import stream_answer
 
 if TYPE_CHECKING:
@@ -59,23 +60,31 @@ class OpenAI:
         return list(self._models)
 
     def warm(self) -> None:
-        """Import the SDK and build its client, half a second that the first turn then need not wait."""
-        self._sdk()
+        """Import the SDK and build its client, for which the first turn then need not wait."""
+        # Asks the system what it is, by a process that it starts, and remembers that.
+        self._sdk().platform_headers()
 
     def stream(self, request: ModelRequest, cancel: Cancel) -> Iterator[Delta]:
         cancel.check()
         if missing := self.missing():
             raise ProviderError(f"{self._source} is not configured: {missing}.", code="PROVIDER_NOT_CONFIGURED")
-        import openai  # noqa: PLC0415 - 0.5 s and 35 MB, paid by who uses it
-
         client = self._sdk()
+        import openai  # noqa: PLC0415 - `_sdk` has paid for it
+
         body = request_body(request, limit_field=self._limit_field(request.model))
 
         def send() -> "httpx2.Response":
-            manager = client.chat.completions.with_streaming_response.create(**body, stream=True)
+            # `chat.completions.create` would check the whole conversation against its types, and import them first.
+            stream = client.post(
+                "/chat/completions",
+                body={**body, "stream": True},
+                cast_to=object,
+                options={"security": {"bearer_auth": True}},
+                stream=True,
+                stream_cls=openai.Stream[object],
+            )
             # Left open here: whoever reads the response closes it.
-            response: httpx2.Response = manager.__enter__().http_response
-            return response
+            return stream.response
 
         yield from stream_answer(send, OpenAIAnswer(self._source), cancel, source=self._source, sdk=openai)
 
@@ -90,10 +99,10 @@ class OpenAI:
         return "max_completion_tokens" if own else "max_tokens"
 
     def _sdk(self) -> "openai.OpenAI":
-        import openai  # noqa: PLC0415 - as above
-
         with self._lock:
             if self._client is None:
+                with types_on_demand("openai.types"):
+                    import openai  # noqa: PLC0415 - 0.1 s and 9 MB, paid by who uses it
                 http_client = build_client(timeout_s=self._timeout_s)
                 self._client = openai.OpenAI(
                     # Never None: the SDK would take the environment's key to whatever server this is.

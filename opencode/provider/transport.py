@@ -15,10 +15,12 @@ import urllib3
 from urllib3 import exceptions
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from opencode.provider.chunked import ChunkError, Chunks
+
 OnSocket = Callable[[socket.socket], None]
 
 #: What one read asks for; it gives what is there, be it a byte.
-_READ_BYTES = 64 * 1024
+_READ_BYTES = 16 * 1024
 _POOLS = 4
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -87,10 +89,23 @@ class _Body(httpx2.SyncByteStream):
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        read = self._response.read1
         with _translated():
-            while data := read(_READ_BYTES, decode_content=False):
-                yield data
+            yield from self._chunks() if getattr(self._response, "chunked", False) else self._plain()
+
+    def _plain(self) -> Iterator[bytes]:
+        while data := self._response.read1(_READ_BYTES, decode_content=False):
+            yield data
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Past urllib3 and `http.client`, which read a chunk's size, data and end one by one."""
+        chunks = Chunks()
+        read = self._response._fp.fp.read1  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to it
+        while not chunks.ended:
+            data = read(_READ_BYTES)
+            if not data:
+                raise httpx2.RemoteProtocolError("the connection ended within the answer")
+            if piece := chunks.feed(data):
+                yield piece
 
     def close(self) -> None:
         self._response.close()
@@ -114,6 +129,12 @@ def _translated() -> Iterator[None]:
         raise httpx2.RemoteProtocolError(_reason(exc)) from exc
     except exceptions.HTTPError as exc:
         raise httpx2.TransportError(_reason(exc)) from exc
+    except ChunkError as exc:
+        raise httpx2.RemoteProtocolError(str(exc)) from exc
+    except TimeoutError as exc:
+        raise httpx2.ReadTimeout(str(exc)) from exc
+    except OSError as exc:
+        raise httpx2.ReadError(str(exc)) from exc
 
 
 def _reason(exc: Exception) -> str:

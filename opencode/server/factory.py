@@ -22,7 +22,6 @@ from opencode.server import (
     logs,
     messages,
     monitoring,
-    openapi,
     reporting,
     sign_in,
     tui,
@@ -96,7 +95,7 @@ def _assembled(
     token = secrets.token_urlsafe(24) if no_token else None
     if any(len(own.secret) < _GUESSABLE_CHARS for own in tokens_of(settings)):
         log.warning("OPENCODE_AUTH_TOKENS: a token of less than %d characters can be guessed.", _GUESSABLE_CHARS)
-    if token is not None and settings.several_processes:  # the same in all of them
+    if token is not None and settings.on_postgresql:  # the same in all of them
         token = services.secrets.secret("first-token", token.encode()).decode()
     guard = Guard(settings)
     authenticator = Authenticator(settings, Credentials(services, clock=clock), new_token=token, handler=auth_handler)
@@ -167,6 +166,8 @@ def _register(app: Flask) -> None:
     @app.get("/openapi.json")
     @route(summary="The API document", scope=None)
     def api_document() -> Response:
+        from opencode.server import openapi  # noqa: PLC0415 - not before somebody asks for it
+
         return openapi.answer(app)
 
 

@@ -6,6 +6,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from opencode.server.reach import Reach
 
 #: Wrong tokens that an address may send before it has to wait.
 FREE = 10
@@ -16,6 +19,23 @@ _LONGEST_S = 900.0
 _FORGOTTEN_S = 900.0
 #: Addresses remembered; the longest unseen go first.
 _ADDRESSES = 10_000
+
+
+#: As `Guesses.failed`, by Redis' clock, in milliseconds; who is forgotten expires.
+_FAILED = """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+local free, first, longest, forgotten = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local known = redis.call('HMGET', KEYS[1], 'failures', 'waits_until')
+local failures, waits_until = tonumber(known[1] or 0), tonumber(known[2] or 0)
+if now < waits_until then return waits_until - now end
+failures = failures + 1
+local wait = 0
+if failures >= free then wait = math.min(longest, first * 2 ^ math.min(failures - free, 30)) end
+redis.call('HSET', KEYS[1], 'failures', failures, 'waits_until', string.format('%.0f', now + wait))
+redis.call('PEXPIRE', KEYS[1], wait + forgotten)
+return 0
+"""
 
 
 @dataclass(slots=True)
@@ -51,6 +71,23 @@ class Guesses:
             # Below the limit this is the time of the last failure, from which it is forgotten.
             guesser.waits_until = now + _wait_s(guesser.failures)
             return 0
+
+
+class SharedGuesses:
+    """Wrong tokens of all servers; while Redis is away, each server counts those that it gets."""
+
+    def __init__(self, redis: Any, reach: Reach, alone: Guesses) -> None:
+        self._script = redis.register_script(_FAILED)
+        self._reach = reach
+        self._alone = alone
+        self._waits = [FREE, *(round(seconds * 1000) for seconds in (_FIRST_S, _LONGEST_S, _FORGOTTEN_S))]
+
+    def failed(self, address: str) -> int:
+        """As `Guesses.failed`."""
+        wait_ms = self._reach.ask(
+            lambda: int(self._script(keys=[f"opencode:guesses:{address}"], args=self._waits)), otherwise=None
+        )
+        return self._alone.failed(address) if wait_ms is None else math.ceil(wait_ms / 1000)
 
 
 def _wait_s(failures: int) -> float:

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from opencode.errors import SettingsError
@@ -32,6 +33,7 @@ limit_request_line = 8190
 limit_request_field_size = 8190
 #: Of the time that gunicorn gives, what running turns get; the rest is for their streams to end in.
 _TURN_GRACE_S = 10.0
+_PIECE_PAUSE_S = 0.01
 #: How often is looked for an end that is no SIGTERM.
 _LOOK_S = 2.0
 _NOFILE = 65_536
@@ -128,6 +130,25 @@ def _settle_workers(server: Any, wanted: int, *, several: bool) -> None:
         )
 
 
+def when_ready(_server: Any) -> None:
+    """In the master, before the first fork: what it shares with its workers stays as it is, and is not looked through.
+
+    gevent looks for locks that are held when it patches, in all that is not frozen: there are none at this moment.
+    """
+    gc.freeze()
+    gc.enable()
+
+
+def on_reload(_server: Any) -> None:
+    """In the master, after SIGHUP, when `gunicorn.conf.py` has been read again."""
+    gc.enable()
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """In the worker, before it imports the app: all that a start makes is to stay, there is no garbage to look for."""
+    gc.disable()
+
+
 def post_worker_init(worker: Any) -> None:
     """In the worker, when the app stands: room for sockets, the banner, and an ear for SIGTERM."""
     from opencode.server.answers import start_pump  # noqa: PLC0415 - only here is everything patched
@@ -137,10 +158,12 @@ def post_worker_init(worker: Any) -> None:
     _raise_nofile()
     # What the start has made stays: looking through it for garbage would stop every stream for tens of milliseconds.
     gc.freeze()
+    gc.enable()
     services = worker.wsgi.extensions["opencode"]
     start_pump(worker.wsgi, services)
     worker.stop_watch = threading.Thread(target=_watch, args=(worker, services), name="stop-watch", daemon=True)
     worker.stop_watch.start()
+    threading.Thread(target=_warm, args=(worker, services), name="warm", daemon=True).start()
     if worker.age > 1:
         return  # the first of them has said it, or this one takes the place of one that died
     port = worker.sockets[0].getsockname()[1]
@@ -174,6 +197,18 @@ def _watch(worker: Any, services: Any) -> None:
     while worker.alive:  # `max_requests` ends it, too
         worker.stopping.wait(_LOOK_S)
     services.stop(_TURN_GRACE_S)
+
+
+def _warm(worker: Any, services: Any) -> None:
+    """Do what the start has put off, so that the first turn need not wait for it; streams move between the pieces."""
+    from opencode.server.routes import put_off  # noqa: PLC0415 - not before everything is patched
+
+    pause = threading.Event()
+    for piece in chain(services.put_off(), put_off(worker.wsgi)):
+        pause.wait(_PIECE_PAUSE_S)
+        if not worker.alive:
+            return
+        piece()
 
 
 def _raise_nofile() -> None:

@@ -2,19 +2,21 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any
 
 from flask import Flask, Response, current_app, g, has_request_context, request
 from flask_limiter import Limiter
 from limits import RateLimitItemPerSecond
 
 from opencode.errors import RateLimitExceeded as TooMany
-from opencode.server.guesses import FREE, Guesses
-from opencode.server.shared_windows import FailOpen, storage
+from opencode.redis_client import connect
+from opencode.server.guesses import FREE, Guesses, SharedGuesses
+from opencode.server.open_streams import OpenStream, OpenStreams, SharedStreams
+from opencode.server.reach import Reach
+from opencode.server.shared_windows import FailOpen
 from opencode.server.windows import BoundedMemory, network
 from opencode.settings import Settings
 
@@ -24,6 +26,8 @@ _KEYS = "tui.type_on_screen"
 _behalf: ContextVar[list[str] | None] = ContextVar("behalf", default=None)
 #: When to come back where something must end first.
 _SOON_S = 5
+#: How long Redis may take to count.
+_REDIS_S = 0.5
 
 
 def owner_key(owner: str) -> str:
@@ -49,31 +53,6 @@ def _kind() -> str | None:
 
 def _seconds_until(moment: float) -> int:
     return max(1, round(moment - time.time()))
-
-
-class OpenStream:
-    """A stream that counts until it is closed, once."""
-
-    def __init__(self, close: Callable[[], None]) -> None:
-        self._close: Callable[[], None] | None = close
-        self._handed_over = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if not self._handed_over:
-            self.close()
-
-    def hand_over(self) -> Callable[[], None]:
-        """From here the response closes it, by calling what comes back."""
-        self._handed_over = True
-        return self.close
-
-    def close(self) -> None:
-        close, self._close = self._close, None
-        if close is not None:
-            close()
 
 
 class _Limiter(Limiter):
@@ -105,26 +84,35 @@ class Limits:
             "sessions": settings.rate_limit_max_sessions,
         }
         self._items = {kind: RateLimitItemPerSecond(amount, window_s) for kind, amount in amounts.items()}
-        self._streams: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._guesses = Guesses()
-        place, options = f"{BoundedMemory.STORAGE_SCHEME[0]}://", dict[str, Any]()
-        if settings.several_processes:
-            place, options = storage(settings.redis_url or "")
+        self._guesses: Guesses | SharedGuesses = Guesses()
+        self._streams = OpenStreams(settings.max_streams if self._on else None)
+        redis = None
+        if self._on and settings.several_processes:
+            redis = connect(settings.redis_url or "", timeout_s=_REDIS_S)
         self.limiter = _Limiter(
             self._count,
             key_func=address_key,
             strategy="moving-window",
-            storage_uri=place,
-            storage_options=options,
+            storage_uri=f"{BoundedMemory.STORAGE_SCHEME[0]}://" if redis is None else "redis://",
+            storage_options={}
+            if redis is None
+            else {"connection_pool": redis.connection_pool, "wrap_exceptions": True},
             enabled=self._on,
         )
         self.limiter.init_app(app)
         self._windows: Any = self.limiter.limiter if self._on else None
-        if self._on and settings.several_processes:
-            self._windows = FailOpen(self.limiter.limiter)
-            self._windows.on_open = app.extensions["opencode-metrics"].unlimited
+        if redis is not None:
+            self._share(redis, app.extensions["opencode-metrics"].unlimited)
         app.after_request(self._add_headers)
+
+    def _share(self, redis: Any, on_open: Callable[[], None]) -> None:
+        """Count together with all servers; `on_open` is called for each count that is left out."""
+        reach = Reach()
+        reach.on_open = on_open
+        self._windows = FailOpen(self._windows, reach)
+        self._guesses = SharedGuesses(redis, reach, Guesses())
+        self._streams = SharedStreams(self._settings.max_streams, redis, reach)
 
     def _count(self) -> None:
         """Count a request that a route took."""
@@ -207,23 +195,16 @@ class Limits:
                 headers=_headers(FREE, wait_s),
             )
 
-    def open_stream(self, owner: str) -> "OpenStream":
+    def open_stream(self, owner: str) -> OpenStream:
         """Count an open stream; it is let go at the end of `with`, unless it is handed over.
 
         Raises:
             RateLimitExceeded: the owner has as many as the settings allow.
         """
-        with self._lock:
-            if self._on and self._streams[owner] >= self._settings.max_streams:
-                raise _too_many("OPENCODE_MAX_STREAMS", self._settings.max_streams, _SOON_S)
-            self._streams[owner] += 1
-        return OpenStream(lambda: self._close_stream(owner))
-
-    def _close_stream(self, owner: str) -> None:
-        with self._lock:
-            self._streams[owner] -= 1
-            if not self._streams[owner]:
-                del self._streams[owner]
+        stream = self._streams.open(owner)
+        if stream is None:
+            raise _too_many("OPENCODE_MAX_STREAMS", self._settings.max_streams, _SOON_S)
+        return stream
 
     def _add_headers(self, response: Response) -> Response:
         """`RateLimit-*` as the IETF draft has them, of the window with the least left: `Reset` in seconds from now."""

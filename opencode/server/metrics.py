@@ -5,7 +5,7 @@ With PROMETHEUS_MULTIPROC_DIR set, as several workers need it, values are shared
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,10 @@ class Metrics:
         """A count was left out, since the limiter's storage is out of reach."""
         self._unlimited.inc()
 
-    def stored(self, append: Stored) -> None:
+    def stored(self, commit: Sequence[Stored]) -> None:
         """A watcher of the log: counts by commit, never by piece of text."""
-        if append.frames:
-            self._events.inc(len(append.frames))
-        for change in append.changes:
+        self._events.inc(sum(len(append.frames) for append in commit))
+        for change in (change for append in commit for change in append.changes):
             if isinstance(change, EndTurn):
                 self._turns.labels(change.state).inc()
                 for kind in ("input", "output", "cached"):

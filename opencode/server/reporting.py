@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -127,10 +127,11 @@ def _once(function: Callable[[], None]) -> Callable[[], None]:
 
 
 def _watch(services: Services, listeners: Listeners, metrics: Metrics) -> None:
-    def stored(append: Stored) -> None:
+    def stored(commit: Sequence[Stored]) -> None:
         if any(map(listeners.listened_to, ("message", "tool_call", "turn_done", "error"))):
-            for event, data in append.notable():
-                _tell_of(event, data, append, listeners)
+            for append in commit:
+                for event, data in append.notable():
+                    _tell_of(event, data, append, listeners)
 
     def on_session(event: str) -> Callable[..., None]:
         def told(_sender: object, session: Any) -> None:

@@ -1,11 +1,11 @@
 """A view's contract: what it takes and gives. It checks requests, and the API document is made from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Flask, Response, current_app, request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from opencode.errors import InvalidRequest, UnsupportedMediaType
@@ -65,6 +65,15 @@ def route(**contract: Any) -> Callable[[Callable[..., Any]], Callable[..., Respo
         return checked
 
     return decorate
+
+
+def put_off(app: Flask) -> Iterator[Callable[[], object]]:
+    """What checks requests and is made when it is first used: the models of bodies and queries, one by one."""
+    for view in app.view_functions.values():
+        contract: Contract | None = getattr(view, "contract", None)
+        for model in (contract.body, contract.query) if contract is not None else ():
+            if model is not None:
+                yield model.model_rebuild
 
 
 def check_media_type() -> None:

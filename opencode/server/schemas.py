@@ -15,7 +15,13 @@ Content = Annotated[str, StringConstraints(min_length=1, max_length=_TEXT_CHARS)
 class Request(BaseModel):
     """Unknown fields are refused by name; types are not bent into shape."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
+
+
+class Answer(BaseModel):
+    """As all models here, it is made ready when it is first used: that is most of what they cost a start."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class CreateSession(Request):
@@ -82,7 +88,7 @@ class Render(Request):
 class Query(BaseModel):
     """Query parameters: texts, so numbers are read from them."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
 
 class ListQuery(Query):
@@ -104,7 +110,7 @@ class FollowQuery(Query):
     )
 
 
-class SessionCreated(BaseModel):
+class SessionCreated(Answer):
     session_id: str
     created_at: str
     model: str | None = Field(description="as it was given")
@@ -114,7 +120,7 @@ class SessionCreated(BaseModel):
     title: str
 
 
-class SessionSummary(BaseModel):
+class SessionSummary(Answer):
     id: str
     created_at: str
     last_message: str | None = Field(description="the time of the last message")
@@ -124,19 +130,19 @@ class SessionSummary(BaseModel):
     status: Literal["idle", "running", "waiting"]
 
 
-class SessionList(BaseModel):
+class SessionList(Answer):
     sessions: list[SessionSummary]
     next_cursor: str | None = None
 
 
-class Usage(BaseModel):
+class Usage(Answer):
     input: int
     output: int
     cached: int
     turn_ms: int
 
 
-class Message(BaseModel):
+class Message(Answer):
     id: str
     role: Literal["user", "assistant"]
     content: str
@@ -150,7 +156,7 @@ class Message(BaseModel):
     error: str | None = Field(None, description="the code of what ended the turn early")
 
 
-class AskedPermission(BaseModel):
+class AskedPermission(Answer):
     permission_id: str
     turn_id: str
     call_id: str
@@ -158,7 +164,7 @@ class AskedPermission(BaseModel):
     params: dict[str, Any]
 
 
-class Budget(BaseModel):
+class Budget(Answer):
     """What is spent, up to the last step of a running turn, and the ceiling; null: none is set."""
 
     tokens: int
@@ -167,12 +173,12 @@ class Budget(BaseModel):
     max_seconds: float | None
 
 
-class Budgets(BaseModel):
+class Budgets(Answer):
     session: Budget
     owner: Budget = Field(description="all sessions of the owner, deleted ones included")
 
 
-class SessionDetail(BaseModel):
+class SessionDetail(Answer):
     id: str
     created_at: str
     last_message: str | None
@@ -193,7 +199,7 @@ class SessionDetail(BaseModel):
     has_older: bool = Field(description="page back with ?before=<id of the first message>")
 
 
-class TurnAnswer(BaseModel):
+class TurnAnswer(Answer):
     turn_id: str
     status: TurnState
     message: Message
@@ -205,12 +211,12 @@ class TurnAnswer(BaseModel):
     error: str | None = Field(description="the code of what ended the turn early")
 
 
-class TurnAccepted(BaseModel):
+class TurnAccepted(Answer):
     turn_id: str
     seq: int = Field(description="follow with ?after=<seq>")
 
 
-class Success(BaseModel):
+class Success(Answer):
     success: Literal[True] = True
 
 
@@ -218,15 +224,15 @@ class Aborted(Success):
     aborted: bool
 
 
-class Rendered(BaseModel):
+class Rendered(Answer):
     html: list[str | None] = Field(description="for each text; null where it took too long: show the text as it is")
 
 
-class Diff(BaseModel):
+class Diff(Answer):
     diff: str
 
 
-class Model(BaseModel):
+class Model(Answer):
     id: str
     provider: str
     has_key: bool
@@ -234,35 +240,35 @@ class Model(BaseModel):
     missing: str | None = Field(description="what must be set before it answers")
 
 
-class ModelList(BaseModel):
+class ModelList(Answer):
     models: list[Model]
     default: str
     reason: str = Field(description="why that one is the default")
 
 
-class Vcs(BaseModel):
+class Vcs(Answer):
     type: str
     branch: str | None
 
 
-class Project(BaseModel):
+class Project(Answer):
     id: str
     directory: str
     vcs: Vcs | None
     created_at: str | None
 
 
-class ProjectList(BaseModel):
+class ProjectList(Answer):
     projects: list[Project]
 
 
-class Health(BaseModel):
+class Health(Answer):
     status: Literal["ok"]
     uptime: int = Field(description="whole seconds")
     version: str
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(Answer):
     code: str
     message: str
     status: int
@@ -270,11 +276,11 @@ class ErrorBody(BaseModel):
     request_id: str | None = None
 
 
-class ErrorEnvelope(BaseModel):
+class ErrorEnvelope(Answer):
     error: ErrorBody
 
 
-class Readiness(BaseModel):
+class Readiness(Answer):
     status: Literal["ready", "unavailable"]
     checks: dict[str, str]
     model: str

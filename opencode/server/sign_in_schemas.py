@@ -2,10 +2,10 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from opencode.server.schemas import Request
+from opencode.server.schemas import Answer, Request
 
 
 class MakeTicket(Request):
@@ -27,11 +27,11 @@ class SignIn(Request):
         return self
 
 
-class Ticket(BaseModel):
+class Ticket(Answer):
     ticket: str = Field(description="for ?ticket= at that path")
     expires_in: int = Field(description="seconds in which it must be used; the same stream may come back for 12 hours")
 
 
-class SignedIn(BaseModel):
+class SignedIn(Answer):
     owner: str
     scopes: list[str]

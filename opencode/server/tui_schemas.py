@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from opencode.server.schemas import Name, Query, Request
+from opencode.server.schemas import Answer, Name, Query, Request
 from opencode.session.terminal_input import CommandName
 
 
@@ -31,7 +31,7 @@ class ScreenFollowQuery(ScreenQuery):
     )
 
 
-class PendingPermission(BaseModel):
+class PendingPermission(Answer):
     permission_id: str
     turn_id: str
     tool: str
@@ -39,7 +39,7 @@ class PendingPermission(BaseModel):
     call_id: str
 
 
-class ScreenState(BaseModel):
+class ScreenState(Answer):
     prompt: str
     cursor: int = Field(description="in code points")
     session_id: str | None = Field(description="the active session")

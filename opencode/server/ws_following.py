@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from opencode import frames
 from opencode.server import ws_messages
 from opencode.server.answers import BEAT_S
-from opencode.server.limits import OpenStream
+from opencode.server.open_streams import OpenStream
 from opencode.server.ws_connection import Code, Connection, Gone
 from opencode.session.following import Following
 from opencode.session.service import SessionService

@@ -4,7 +4,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from opencode.bus.port import SharedBus, Subscription
@@ -26,8 +26,8 @@ class Source(Protocol[_Event]):
     def read(self, log_id: str, after: int, limit_bytes: int, /) -> list[_Event]:
         """Events numbered above `after`, ascending; empty at the end."""
 
-    def stands(self, log_id: str, /) -> bool:
-        """Whether there is such a log."""
+    def ends(self, log_ids: Collection[str], /) -> dict[str, int]:
+        """The number of the last event of each of these logs that stands."""
 
 
 class Grows(Protocol[_Event]):
@@ -87,31 +87,40 @@ class Afar(Generic[_Event]):
                 rung, self._rung = self._rung, {}
             while self._left:
                 self._left.popleft().close()
-            for log_id in rung:
-                tail = self._tails.get(log_id)
-                if tail is not None:
-                    self._look(log_id, tail)
+            here = {log_id: tail for log_id in rung if (tail := self._tails.get(log_id)) is not None}
+            if here:
+                self._look(here)
 
-    def _look(self, log_id: str, tail: Grows[_Event]) -> None:
+    def _look(self, tails: Mapping[str, Grows[_Event]]) -> None:
         try:
-            self.catch_up(log_id, tail)
+            self._catch_up(tails)
         except StoreError as exc:
             log.warning("log: what others stored cannot be read, trying again: %s", exc)
             threading.Event().wait(_PAUSE_S)
-            self._on_ring(log_id)
+            for log_id in tails:
+                self._on_ring(log_id)
         except Exception:  # the thread must outlive any failure: all streams from elsewhere depend on it
-            log.exception("log: %s cannot be caught up with", log_id)
+            log.exception("log: what others stored cannot be caught up with")
 
     def catch_up(self, log_id: str, tail: Grows[_Event]) -> None:
         """Bring the tail to the end of the log, and wake its followers where there is something new."""
-        before = tail.last_seq
-        while found := self._source.read(log_id, after := tail.last_seq, TAIL_BYTES):
-            tail.extend(after + 1, found)
-        if tail.last_seq == before and not tail.deleted and not self._source.stands(log_id):
-            tail.deleted = True
-            before = -1
-        if tail.last_seq != before:
-            self._tell(log_id)
+        self._catch_up({log_id: tail})
+
+    def _catch_up(self, tails: Mapping[str, Grows[_Event]]) -> None:
+        """One question tells which of them have moved: most may be quiet."""
+        ends = self._source.ends(tails)
+        for log_id, tail in tails.items():
+            before = tail.last_seq
+            while (after := tail.last_seq) < ends.get(log_id, 0):
+                found = self._source.read(log_id, after, TAIL_BYTES)
+                if not found:  # deleted in this moment
+                    break
+                tail.extend(after + 1, found)
+            if log_id not in ends and not tail.deleted:
+                tail.deleted = True
+                before = -1
+            if tail.last_seq != before:
+                self._tell(log_id)
 
     def close(self) -> None:
         with self._work:

@@ -81,14 +81,15 @@ class Asking:
         raise AssertionError("the last attempt returns or raises")
 
     def _stream(self, request: ModelRequest, answer: Answer) -> None:
+        text, thought = (events.pieces(kind, self.turn_id) for kind in (events.Text, events.Reasoning))
         for delta in self.provider.stream(request, self.cancel):
             match delta:
                 case Text(content):
                     answer.texts.append(content)
-                    self.pen.stream(events.Text(turn_id=self.turn_id, content=content))
+                    self.pen.stream(text(content))
                 case Reasoning(content):
                     answer.thoughts.append(content)
-                    self.pen.stream(events.Reasoning(turn_id=self.turn_id, content=content))
+                    self.pen.stream(thought(content))
                 case ToolCall():
                     answer.calls.append(delta)
                 case Usage():

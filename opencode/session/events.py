@@ -1,7 +1,10 @@
 """The events of a session's log (API section 3), one class each; the API document is made from them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
+
+import orjson
 
 from opencode import frames
 
@@ -57,6 +60,12 @@ class Reasoning(TurnEvent):
 
     name = "reasoning"
     content: str
+
+
+def pieces(kind: type[Text | Reasoning], turn_id: str) -> Callable[[str], bytes]:
+    """What encodes one turn's pieces, as `kind(…).body()` does, at a sixth of its price: most of a piece is known."""
+    head = b'event: %b\ndata: {"turn_id":%b,"content":' % (kind.name.encode(), orjson.dumps(turn_id))
+    return lambda content: head + orjson.dumps(content) + b"}\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ there is no timer, and no event is shown to anyone before it is stored.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from weakref import WeakValueDictionary
 
 from opencode.bus.port import Bus, SharedBus
@@ -44,8 +44,8 @@ class EventLog:
         self._backlog = Backlog()
         #: Set while the server stops: every follower ends after what is stored.
         self.closing = threading.Event()
-        #: Called with what was stored, by the writer: they must be quick, and must not append.
-        self.watchers: list[Callable[[Stored], None]] = []
+        #: Called with what one commit stored, by the writer: they must be quick, and must not append.
+        self.watchers: list[Callable[[Sequence[Stored]], None]] = []
         #: May add changes to an append that has some.
         self.announce: Callable[[Append], None] = lambda _append: None
         self._afar = None if shared is None else Afar(store, shared, self._tails, bus.ring)
@@ -123,8 +123,7 @@ class EventLog:
         ]
         for watcher in self.watchers:
             try:
-                for append in stored:
-                    watcher(append)
+                watcher(stored)
             except Exception:  # whoever watches must not end the writer
                 log.exception("log: a watcher failed")
 

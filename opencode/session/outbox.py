@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from opencode.changes import AskPermission, EndTurn, PutWebhooks
@@ -75,9 +75,9 @@ class Outbox:
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
 
-    def ring(self, append: Stored) -> None:
+    def ring(self, commit: Iterable[Stored]) -> None:
         """A watcher of the log: something new may be in the outbox."""
-        if any(isinstance(change, PutWebhooks) for change in append.changes):
+        if any(isinstance(change, PutWebhooks) for append in commit for change in append.changes):
             self._bell.set()
 
     def close(self) -> None:

@@ -61,13 +61,13 @@ class Pen:
         self._last: Pending | None = None
         self._tail = log.tail(turn.session_id)
 
-    def stream(self, event: Event) -> None:
+    def stream(self, body: Body) -> None:
         """Write an event without waiting for the store; what waits goes with the next commit.
 
         Raises:
             StaleAttempt, StoreError: an earlier event was refused.
         """
-        self._last = self._log.extend(self._last, self._turn.session_id, self._attempt, event.body())
+        self._last = self._log.extend(self._last, self._turn.session_id, self._attempt, body)
 
     def write(self, *bodies: Event | Body, changes: tuple[Change, ...] = (), fold: bool = False) -> Committed:
         """Write events and wait until they are stored; with `fold` the message's rows go along."""

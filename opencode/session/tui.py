@@ -7,7 +7,7 @@ looks follows those events and the log of the screen's session.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from opencode.bus.port import Bus, SharedBus
@@ -236,5 +236,5 @@ class _Source:
     def read(self, screen_id: str, after: int, _limit_bytes: int) -> list[ScreenEvent]:
         return self._store.screen_events(screen_id, after)
 
-    def stands(self, screen_id: str) -> bool:
-        return self._store.screen_stands(screen_id)
+    def ends(self, screen_ids: Collection[str]) -> dict[str, int]:
+        return self._store.screen_ends(screen_ids)

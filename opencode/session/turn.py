@@ -181,7 +181,7 @@ class TurnLoop:
             cancel=self.cancel,
             private=self.directories.private,
             output=lambda text: self.pen.stream(
-                events.ToolOutput(turn_id=self.turn.id, call_id=part["call_id"], content=text)
+                events.ToolOutput(turn_id=self.turn.id, call_id=part["call_id"], content=text).body()
             ),
         )
         try:

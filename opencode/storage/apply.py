@@ -202,7 +202,7 @@ def _update_session(connection: Connection, change: changes.UpdateSession, _comm
     values = dict(change.values)
     if "tools" in values:
         values["tools"] = list(values["tools"])
-    found = connection.execute(sessions.update().where(sessions.c.id == change.session_id).values(**values))
+    found = connection.execute(statements.SESSION, {"of": change.session_id, **values})
     if found.rowcount != 1:
         raise SessionNotFound(change.session_id)
 

@@ -13,7 +13,8 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from opencode.errors import SettingsError, StoreDamaged, StoreError
 from opencode.storage import postgresql
-from opencode.storage.schema import HEAD
+from opencode.storage.checkpoints import BACKSTOP_PAGES
+from opencode.storage.schema import HEAD, metadata
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ def open_sqlite(parsed: URL, *, durability: str) -> Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
         cursor.close()
 
     # The driver's own transaction control begins late and ends early; SQLAlchemy's documentation gives this way out.
@@ -123,10 +125,13 @@ def open_sqlite(parsed: URL, *, durability: str) -> Engine:
 
 def _begin(connection: Connection) -> None:
     options = connection.get_execution_options()
+    begin = options.get("sqlite_begin", "DEFERRED")
+    if begin is None:
+        return
     deadline = time.monotonic() + options.get("begin_patience_s", 0.0)
     while True:
         try:
-            connection.exec_driver_sql(f"BEGIN {options.get('sqlite_begin', 'DEFERRED')}")
+            connection.exec_driver_sql(f"BEGIN {begin}")
         except sa.exc.OperationalError as exc:
             if "locked" not in str(exc.orig) or time.monotonic() >= deadline:
                 raise
@@ -136,7 +141,7 @@ def _begin(connection: Connection) -> None:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to `HEAD`; Alembic is imported only where there is something to do.
+    """Bring the schema to `HEAD`; Alembic is imported only where there is something to upgrade.
 
     Raises:
         StoreError: the store was written by a newer version of this program.
@@ -147,19 +152,36 @@ def migrate(engine: Engine) -> None:
         return
     if found is not None and found > HEAD:
         raise StoreError(f"The store has schema {found}, newer than this version's {HEAD}: upgrade the server.")
-    from alembic import command  # noqa: PLC0415 - 0.2 s of import that a current schema does not need
-    from alembic.config import Config  # noqa: PLC0415 - as above
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     begin = {"sqlite_begin": "IMMEDIATE", "begin_patience_s": _MIGRATION_PATIENCE_S}
     with engine.connect().execution_options(**begin) as connection:
         if engine.dialect.name == postgresql.BACKEND:
             postgresql.wait_to_migrate(connection)
-        config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
+            _upgrade(connection)
+        elif sa.inspect(connection).get_table_names():
+            _upgrade(connection)
+        else:
+            _make(connection)
         connection.commit()
     log.info("store: schema %s -> %s", found or "none", HEAD)
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - 0.2 s and 12 MB, which a new or current schema does not need
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+
+
+def _make(connection: Connection) -> None:
+    """A new store of SQLite's: what all migrations lead to, and Alembic's own table, which says so."""
+    metadata.create_all(connection)
+    version = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), nullable=False))
+    version.append_constraint(sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
+    version.create(connection)
+    connection.execute(version.insert().values(version_num=HEAD))
 
 
 def _revision(connection: Connection) -> str | None:

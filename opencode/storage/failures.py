@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 #: Each try stands still in the driver's C code for a moment, and every stream with it: the pauses are the longer part.
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.25
+#: Of a message: its end says what was to be written.
+_LONGEST = 400
 #: The low byte of SQLite's extended result codes is the kind of failure.
 _KIND = 0xFF
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -26,7 +28,12 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 #: deadlock, a conflict, a lock that was waited for too long, a transaction that idled.
 _PASSING = ("08", "53300", "57P", "40001", "40P01", "55P03", "25P03")
 #: A connection that is refused has no code, only words.
-_LASTING = ("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "certificate")
+_LASTING = (
+    *("authentication failed", "no password supplied", "does not exist", "pg_hba.conf", "certificate"),
+    *("does not support SSL", "is bad: invalid"),
+)
+#: What libpq says of a certificate that is signed by nobody it knows, and the way out.
+_UNTRUSTED, _TRUST = "certificate verify failed", "; DATABASE_URL names who signed it: ?sslrootcert=/path/ca.pem"
 
 
 def _passes(exc: SQLAlchemyError, text: str) -> bool:
@@ -44,10 +51,14 @@ def _passes(exc: SQLAlchemyError, text: str) -> bool:
 def translated(exc: SQLAlchemyError) -> StoreError:
     """The driver's failure as ours: what may pass by itself is `StoreBusy`, what no waiting mends `StoreDamaged`."""
     original = getattr(exc, "orig", None)
-    text = str(exc if original is None else original)
+    text = " ".join(str(exc if original is None else original).split())
     if getattr(original, "sqlite_errorcode", 0) & _KIND in _DAMAGED:
-        return StoreDamaged(f"the store is damaged: {text[:200]}")
-    return (StoreBusy if _passes(exc, text) else StoreError)(f"the store failed: {text[:200]}")
+        return StoreDamaged(f"the store is damaged: {_shortened(text)}")
+    return (StoreBusy if _passes(exc, text) else StoreError)(f"the store failed: {_shortened(text)}")
+
+
+def _shortened(text: str) -> str:
+    return text[:_LONGEST] + (_TRUST if _UNTRUSTED in text else "")
 
 
 class Patient(Protocol):

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from opencode.records import Session
 
@@ -18,6 +19,7 @@ class KnownSessions:
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._changes = 0
+        self._in_change = 0
 
     def get(self, owner: str, session_id: str) -> Session | None:
         """Give the owner's session where it is known."""
@@ -35,18 +37,33 @@ class KnownSessions:
     def put(self, session: Session, mark: int) -> None:
         """Keep what was read, unless something was changed since `mark` was taken: then it may be old already."""
         with self._lock:
-            if mark != self._changes:
+            if mark != self._changes or self._in_change:
                 return
             self._sessions[session.id] = session
             if len(self._sessions) > self._most:
                 self._sessions.popitem(last=False)
 
-    def forget(self, session_ids: Iterable[str] | None = None) -> None:
-        """These have changed; None where it may be any."""
+    @contextmanager
+    def changing(self, session_ids: Iterable[str] | None = None) -> Iterator[None]:
+        """Within it these are changed; None where it may be any.
+
+        Nothing is kept meanwhile: of two who read during a commit, the one who reads the older may be the last to say
+        what it found.
+        """
         with self._lock:
-            self._changes += 1
-            if session_ids is None:
-                self._sessions.clear()
-            else:
-                for session_id in session_ids:
-                    self._sessions.pop(session_id, None)
+            self._in_change += 1
+            self._forget(session_ids)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_change -= 1
+                self._forget(session_ids)
+
+    def _forget(self, session_ids: Iterable[str] | None) -> None:
+        self._changes += 1
+        if session_ids is None:
+            self._sessions.clear()
+        else:
+            for session_id in session_ids:
+                self._sessions.pop(session_id, None)

@@ -4,7 +4,7 @@ Everything that changes a session while its log is open goes through `EventStore
 completes are one transaction.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,8 +85,8 @@ class EventStore(Protocol):
     def last_seq(self, session_id: str) -> int:
         """The number of the last stored event, 0 where there is none."""
 
-    def stands(self, session_id: str) -> bool:
-        """Whether there is such a session, whoever owns it."""
+    def ends(self, session_ids: Collection[str]) -> dict[str, int]:
+        """As `last_seq`, of each of these sessions that stands, whoever owns it; one that is missing is deleted."""
 
 
 class SessionStore(Protocol):
@@ -228,8 +228,8 @@ class ScreenStore(Protocol):
     def screen_events(self, screen_id: str, after: int) -> list[ScreenEvent]:
         """The screen's own events numbered above `after`, ascending: those that are kept, about the newest thousand."""
 
-    def screen_stands(self, screen_id: str) -> bool:
-        """Whether there still is this very screen."""
+    def screen_ends(self, screen_ids: Collection[str]) -> dict[str, int]:
+        """The number of the last event of each of these very screens; one that is missing is no more."""
 
     def change_screen(self, owner: str, name: str, change: ChangeScreen) -> ScreenChange:
         """Change a screen and add the events that show it, in one transaction, after all changes before it.

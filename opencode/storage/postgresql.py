@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from opencode.errors import SettingsError, StoreError
+from opencode.storage import statements
 from opencode.storage.writing import Writer
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,12 @@ _FRESH_S = 1.0
 _SESSION = "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = '10s'; SET TIME ZONE 'UTC'"
 #: A dead machine at the other end is noticed in about 20 s.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
+_CONNECTION = {
+    "connect_timeout": _CONNECT_TIMEOUT_S,
+    "application_name": "opencode",
+    "client_encoding": "UTF8",
+    **_KEEPALIVE,
+}
 #: Any number will do, as long as all versions of this program use the same one.
 _MIGRATION_LOCK = 0x6F70_656E
 #: Whether a commit whose answer was lost has taken place is known as soon as the database answers again.
@@ -70,7 +77,7 @@ def open_engine(parsed: URL) -> Engine:
         max_overflow=_POOL_OVERFLOW,
         pool_timeout=_POOL_TIMEOUT_S,
         pool_recycle=_RECYCLE_S,
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "opencode", **_KEEPALIVE},
+        connect_args=_CONNECTION,
     )
 
     connection_errors = engine.dialect.dbapi.Error  # type: ignore[union-attr] # it is loaded by now
@@ -100,8 +107,25 @@ def open_engine(parsed: URL) -> Engine:
         except connection_errors as exc:
             raise sa.exc.DisconnectionError from exc
 
+    _pass_nul(engine)
     _close_late(engine)
     return engine
+
+
+def _pass_nul(engine: Engine) -> None:
+    """Ids may be asked for that hold NUL. They are not there, and stand before all others: so does the next character.
+
+    What may hold NUL and is stored is `schema.Said`.
+    """
+    from psycopg.adapt import Dumper  # noqa: PLC0415 - gevent must have patched before it is loaded
+
+    class TextDumper(Dumper):
+        def dump(self, obj: str) -> bytes:
+            return obj.replace("\0", "\1").encode()
+
+    @sa.event.listens_for(engine, "connect")
+    def _register(connection: Any, _record: Any) -> None:
+        connection.adapters.register_dumper(str, TextDumper)
 
 
 def _close_late(engine: Engine) -> None:
@@ -138,6 +162,11 @@ class SharedWriter(Writer):
         ids = sorted(set(session_ids))
         self._number = connection.execute(_HOLD, {"ids": ids}).scalars().first()
         self.last_seqs = {session_id: last or 0 for session_id, last in connection.execute(_LAST_SEQS, {"ids": ids})}
+
+    def insert_texts(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """As they are: `events` alone is what other processes read."""
+        if rows:
+            connection.execute(statements.INSERT_ROW, rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

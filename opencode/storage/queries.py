@@ -1,6 +1,7 @@
 """What the store reads. Nothing here takes the write lock."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from opencode.storage.schema import (
 )
 
 _ROWS = 16  # of a log, read at once
+_SESSIONS = 500  # asked for at once
 
 
 @patient_reads
@@ -33,6 +35,7 @@ class Queries(Reader):
         """See `port.EventStore.read`."""
         batches: list[bytes] = []
         first, size, last_seq = 0, 0, after
+        unsettled_first, unsettled = self._unsettled(session_id)
         # The row that holds `after` + 1 may begin before it. Page by page: a log only grows, so that they fit.
         with self._read() as connection:
             while size < limit_bytes:
@@ -46,19 +49,29 @@ class Queries(Reader):
                     size += len(row.frames)
                     if size >= limit_bytes:
                         break
-                if len(found) < _ROWS:
+                if size < limit_bytes and len(found) < _ROWS:
                     break
-        return frames.split(b"".join(batches))[max(0, after + 1 - first) :]
+            else:
+                unsettled = b""  # there may be more before it
+        settled = frames.split(b"".join(batches))[max(0, after + 1 - first) :]
+        return settled + frames.split(unsettled)[max(0, last_seq + 1 - unsettled_first) :]
 
     def last_seq(self, session_id: str) -> int:
         """See `port.EventStore.last_seq`."""
+        unsettled_first, unsettled = self._unsettled(session_id)
+        if unsettled:
+            return unsettled_first + len(frames.split(unsettled)) - 1
         with self._read() as connection:
             return self._last_seq(connection, session_id)
 
-    def stands(self, session_id: str) -> bool:
-        """See `port.EventStore.stands`."""
+    def ends(self, session_ids: Collection[str]) -> dict[str, int]:
+        """See `port.EventStore.ends`."""
+        ids, found = list(session_ids), dict[str, int]()
         with self._read() as connection:
-            return connection.execute(statements.SESSION_STANDS, {"session": session_id}).first() is not None
+            for start in range(0, len(ids), _SESSIONS):
+                rows_ = connection.execute(selects.ENDS, {"sessions": ids[start : start + _SESSIONS]})
+                found |= {session_id: last or 0 for session_id, last in rows_}
+        return found
 
     @staticmethod
     def _last_seq(connection: Connection, session_id: str) -> int:
@@ -118,8 +131,7 @@ class Queries(Reader):
             page = list(reversed(found[:limit]))
             bodies = self._parts(connection, [row.id for row in page])
             answered = {row.turn_id for row in page if row.role == "assistant"}
-            by_id = connection.execute(sa.select(turns).where(turns.c.id.in_(answered))).all()
-            known = {row.id: rows.turn(row) for row in by_id}
+            known = {row.id: rows.turn(row) for row in connection.execute(selects.TURNS, {"turns": list(answered)})}
         shown = [rows.message(row, bodies[row.id], known.get(row.turn_id)) for row in page]
         return session, shown, len(found) > limit
 

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -40,10 +40,15 @@ class Reader:
         self.engine = engine
         shared = engine.dialect.name == postgresql.BACKEND
         #: One statement needs no transaction around it; several are to see the same.
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT") if shared else engine
+        self._single = engine.execution_options(
+            **{"isolation_level": "AUTOCOMMIT"} if shared else {"sqlite_begin": None}
+        )
         self._several = engine.execution_options(isolation_level="REPEATABLE READ") if shared else engine
         # With a server for a database, others change it too.
         self._known = KnownSessions(0 if shared else _KNOWN_SESSIONS)
+        #: Of what is stored of a session's log, what is not in `events` yet: its first number, and its frames. To be
+        #: asked before `events` is: what goes there in between is then found twice, and not missed.
+        self._unsettled: Callable[[str], tuple[int, bytes]] = lambda _session_id: (0, b"")
         #: The first sign of damage. What can be read of such a store still is; it counts as unusable until a new start.
         self._damage: StoreDamaged | None = None
 

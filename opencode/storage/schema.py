@@ -21,7 +21,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 #: The revision that this code needs (the newest file in `migrations/versions`).
-HEAD = "0006"
+HEAD = "0007"
 
 metadata = MetaData()
 
@@ -29,18 +29,25 @@ metadata = MetaData()
 Count = Integer().with_variant(BigInteger, "postgresql")
 
 
-class Said(TypeDecorator[str]):
-    """Text that people and models write. PostgreSQL takes no NUL in it: there the sign for NUL stands in its place.
+#: A code point that Unicode keeps for a program's own use, and what stands for NUL and for itself in PostgreSQL.
+_MARK = "\ufdd0"
+_STANDS_FOR_NUL, _STANDS_FOR_MARK = f"{_MARK}0", f"{_MARK}1"
 
-    The log keeps what was said byte for byte.
-    """
+
+class Said(TypeDecorator[str]):
+    """Text that people and models write. PostgreSQL takes no NUL in it: there two other characters stand for it."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         if dialect.name == "postgresql" and isinstance(value, str):
-            return value.replace("\0", "\N{SYMBOL FOR NULL}")
+            return value.replace(_MARK, _STANDS_FOR_MARK).replace("\0", _STANDS_FOR_NUL)
+        return value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if dialect.name == "postgresql" and isinstance(value, str) and _MARK in value:
+            return value.replace(_STANDS_FOR_NUL, "\0").replace(_STANDS_FOR_MARK, _MARK)
         return value
 
 
@@ -50,8 +57,8 @@ sessions = Table(
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("title", Said, nullable=False),
-    Column("model", Text),
-    Column("resolved_model", Text, nullable=False),
+    Column("model", Said),
+    Column("resolved_model", Said, nullable=False),
     Column("tools", JSON, nullable=False),
     Column("directory", Text, nullable=False),
     Column("system", Said),
@@ -80,7 +87,7 @@ turns = Table(
     Column("owner", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("model", Text, nullable=False),
+    Column("model", Said, nullable=False),
     Column("content", Said, nullable=False),
     Column("user_message_id", Text, nullable=False),
     Column("message_id", Text, nullable=False),
@@ -107,8 +114,8 @@ turns = Table(
         "turns_active",
         "session_id",
         unique=True,
+        # PostgreSQL's is the same, said in `migrations/env.py`: its dialect takes long to load.
         sqlite_where=text("state IN ('running', 'waiting')"),
-        postgresql_where=text("state IN ('running', 'waiting')"),
     ),
 )
 
@@ -144,6 +151,18 @@ events = Table(
     Column("last_seq", Integer, nullable=False),
     Column("frames", LargeBinary, nullable=False),
     PrimaryKeyConstraint("session_id", "first_seq"),
+)
+
+#: Rows for `events` that are not there yet, in the order in which they came (see `unsettled`). It has no index and no
+#: foreign key: each would cost what it is there to save.
+pieces = Table(
+    "pieces",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("session_id", Text, nullable=False),
+    Column("first_seq", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
 )
 
 file_changes = Table(
@@ -184,7 +203,7 @@ idempotency = Table(
     metadata,
     Column("owner", Text, nullable=False),
     Column("scope", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("key", Said, nullable=False),
     Column("body_hash", Text, nullable=False),
     Column("session_id", Text, nullable=False),
     Column("turn_id", Text),

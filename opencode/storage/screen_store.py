@@ -1,6 +1,6 @@
 """The part of the store that keeps shared screens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
 from sqlalchemy.engine import Connection
@@ -25,7 +25,7 @@ class ScreenRows(Reader):
                 return None
             waiting = connection.execute(selects.WAITING, {"of": row.standing_id}) if row.standing_id else ()
             asked = tuple(rows.permission(one) for one in waiting)
-            return records.ScreenView(screens.screen(row), row.seq or 0 if row.standing_id else 0, asked)
+            return records.ScreenView(screens.screen(row), screens.last_seq(row) if row.standing_id else 0, asked)
 
     @patient
     def screen_events(self, screen_id: str, after: int) -> list[records.ScreenEvent]:
@@ -34,10 +34,10 @@ class ScreenRows(Reader):
             return screens.after(connection, screen_id, after)
 
     @patient
-    def screen_stands(self, screen_id: str) -> bool:
-        """See `port.ScreenStore.screen_stands`."""
+    def screen_ends(self, screen_ids: Collection[str]) -> dict[str, int]:
+        """See `port.ScreenStore.screen_ends`."""
         with self._read() as connection:
-            return connection.execute(screens.STANDS, {"of": screen_id}).first() is not None
+            return {row.id: row.number for row in connection.execute(screens.ENDS, {"ids": list(screen_ids)})}
 
     @patient
     def change_screen(self, owner: str, name: str, change: port.ChangeScreen) -> records.ScreenChange:

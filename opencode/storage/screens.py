@@ -10,7 +10,7 @@ from opencode import records
 from opencode.errors import InvalidRequest
 from opencode.ids import new_id
 from opencode.storage import port
-from opencode.storage.schema import events, screen_events, screen_lookers, screens, sessions
+from opencode.storage.schema import events, pieces, screen_events, screen_lookers, screens, sessions
 
 #: Of a screen's events the newest are kept, at most 1000 and at most one MiB (but the very newest is, however large).
 #: They are pruned every so many events, and after each large one, by so much more than is needed.
@@ -33,7 +33,18 @@ _SEQ = (
     .scalar_subquery()
     .label("seq")
 )
-_ALL = sa.select(screens, _STANDS, _SEQ).where(screens.c.owner == sa.bindparam("of_owner")).order_by(screens.c.id)
+#: What is on its way to `events` (see `unsettled`): some hundred rows, as long as few turns run.
+_PIECE_SEQ = (
+    sa.select(sa.func.max(pieces.c.last_seq))
+    .where(pieces.c.session_id == screens.c.session_id)
+    .scalar_subquery()
+    .label("piece_seq")
+)
+_ALL = (
+    sa.select(screens, _STANDS, _SEQ, _PIECE_SEQ)
+    .where(screens.c.owner == sa.bindparam("of_owner"))
+    .order_by(screens.c.id)
+)
 FIND = _ALL.where(screens.c.name == sa.bindparam("of_name"))
 #: Held until the transaction ends, in the order of ids, so that no two wait for one another.
 _HOLD_ALL = _ALL.with_for_update(of=screens, key_share=True)
@@ -43,7 +54,7 @@ _MAKE = sa.text(
     " ON CONFLICT DO NOTHING"
 )
 _COUNT = sa.select(sa.func.count()).select_from(screens).where(screens.c.owner == sa.bindparam("of_owner"))
-STANDS = sa.select(screens.c.id).where(screens.c.id == sa.bindparam("of"))
+ENDS = sa.select(screens.c.id, screens.c.number).where(screens.c.id.in_(sa.bindparam("ids", expanding=True)))
 _UNUSED = (
     sa.select(screens.c.id)
     .where(
@@ -87,6 +98,11 @@ def screen(row: Row[tuple[object, ...]]) -> records.Screen:
         model=row.model,
         used_at=row.used_at,
     )
+
+
+def last_seq(row: Row[tuple[object, ...]]) -> int:
+    """Where the log of the screen's session ends, as far as the row that was read knows."""
+    return max(row.seq or 0, row.piece_seq or 0)
 
 
 def hold(connection: Connection, owner: str, name: str) -> Row[tuple[object, ...]]:
@@ -161,7 +177,7 @@ def _numbered(
 ) -> list[records.ScreenEvent]:
     """With a session that is gone, the first event says so: what came in it is before, nothing is behind."""
     found: list[records.ScreenEvent] = []
-    session_id, seq = row.session_id, row.seq or 0
+    session_id, seq = row.session_id, last_seq(row)
     standing = (session_id, seq) if before.session_id is not None else (None, 0)
     for number, one in enumerate(shown, row.number + 1):
         following = standing if one.shows is None or one.shows[0] == standing[0] else one.shows

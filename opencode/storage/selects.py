@@ -17,6 +17,14 @@ ACTIVE = (
 _OF: sa.BindParameter[str] = sa.bindparam("of")
 SESSION = sa.select(sessions, ACTIVE).where(sessions.c.id == _OF, sessions.c.owner == sa.bindparam("owner"))
 LAST_SEQ = sa.select(events.c.last_seq).where(events.c.session_id == _OF).order_by(events.c.first_seq.desc()).limit(1)
+ENDS = sa.select(
+    sessions.c.id,
+    sa.select(events.c.last_seq)
+    .where(events.c.session_id == sessions.c.id)
+    .order_by(events.c.first_seq.desc())
+    .limit(1)
+    .scalar_subquery(),
+).where(sessions.c.id.in_(sa.bindparam("sessions", expanding=True)))
 MESSAGES = (
     sa.select(messages).where(messages.c.session_id == _OF).order_by(messages.c.id.desc()).limit(sa.bindparam("most"))
 )
@@ -38,6 +46,7 @@ WORKED_ON = in_order(
     sa.and_(turns.c.session_id == _OF, sa.or_(*(turns.c.state == state for state in records.WORKED_ON_STATES)))
 )
 QUEUED = in_order(sa.and_(turns.c.session_id == _OF, turns.c.state == "queued"))
+TURNS = sa.select(turns).where(turns.c.id.in_(sa.bindparam("turns", expanding=True)))
 TURN = sa.select(turns).where(turns.c.session_id == _OF, turns.c.id == sa.bindparam("turn"))
 WAITING = (
     sa.select(permissions)

@@ -16,6 +16,8 @@ from opencode.storage.failures import patient, translated
 from opencode.storage.queries import Queries
 from opencode.storage.schema import permissions, sessions
 from opencode.storage.screen_store import ScreenRows
+from opencode.storage.texts import is_text
+from opencode.storage.unsettled import recover
 from opencode.storage.writing import Writer
 
 #: How long a writer waits for a store that is merely busy.
@@ -34,15 +36,13 @@ class SqlStore(ScreenRows, Queries):
         self.busy_patience_s = busy_patience_s
         self._folder = lock
         self._writer = (Writer if lock is not None else postgresql.SharedWriter)(engine, self._failure)
+        self._unsettled = self._writer.unsettled.read
 
     @contextmanager
     def _write(self, session_ids: Iterable[str] | None = None) -> Iterator[Connection]:
         """Begin a transaction; `session_ids` are those that it changes, where that is known."""
-        try:
-            with self._writer.transaction() as connection:
-                yield connection
-        finally:
-            self._known.forget(session_ids)
+        with self._known.changing(session_ids), self._writer.transaction() as connection:
+            yield connection
 
     @patient
     def migrate(self) -> None:
@@ -60,8 +60,10 @@ class SqlStore(ScreenRows, Queries):
         session_ids = {append.session_id for append in appends}
         with self._write(session_ids) as connection:
             self._writer.hold(connection, session_ids)
-            one = len(appends) == 1
-            return [self._append(connection, appends[0])] if one else self._append_all(connection, appends)
+            if len(appends) == 1:
+                self._writer.settle(connection, session_ids)
+                return [self._append(connection, appends[0])]
+            return self._append_all(connection, appends)
 
     def _append_all(
         self, connection: Connection, appends: Sequence[port.Append]
@@ -69,15 +71,13 @@ class SqlStore(ScreenRows, Queries):
         """Most of a busy group are pieces of text of many turns: one guard and one insert serve them together."""
         outcomes: list[port.Committed | OpenCodeError] = []
         found: list[dict[str, object]] = []
-        standing: set[tuple[str, int]] | None = None
+        others = {append.session_id for append in appends if not is_text(append)}
+        self._writer.settle(connection, others)
+        standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(statements.STANDING)}
         for append in appends:
-            if append.turn is None or append.changes or append.folds or not append.bodies:
-                self._insert_rows(connection, found)
-                standing = None  # it may end a turn
+            if append.session_id in others:
                 outcomes.append(self._append(connection, append))
                 continue
-            if standing is None:
-                standing = {(turn_id, attempt) for turn_id, attempt in connection.execute(statements.STANDING)}
             if append.turn not in standing:
                 outcomes.append(append.refusal())
                 continue
@@ -86,14 +86,8 @@ class SqlStore(ScreenRows, Queries):
             found.append(rows.of_append(append, committed))
             self._writer.last_seqs[append.session_id] = committed.last_seq
             outcomes.append(committed)
-        self._insert_rows(connection, found)
+        self._writer.insert_texts(connection, found)
         return outcomes
-
-    @staticmethod
-    def _insert_rows(connection: Connection, found: list[dict[str, object]]) -> None:
-        if found:
-            connection.execute(statements.INSERT_ROW, found)
-            found.clear()
 
     def _append(self, connection: Connection, append: port.Append) -> port.Committed | OpenCodeError:
         savepoint = connection.begin_nested() if append.changes else None
@@ -144,7 +138,8 @@ class SqlStore(ScreenRows, Queries):
 
     def _next_seq(self, connection: Connection, session_id: str) -> int:
         if session_id not in self._writer.last_seqs:
-            self._writer.last_seqs[session_id] = self._last_seq(connection, session_id)
+            settled = self._last_seq(connection, session_id)
+            self._writer.last_seqs[session_id] = max(settled, self._writer.unsettled.last_seq(session_id))
         return self._writer.last_seqs[session_id] + 1
 
     @patient
@@ -155,7 +150,7 @@ class SqlStore(ScreenRows, Queries):
         with self._write() as connection:
             if key is not None:
                 apply.remember(connection, key)
-            connection.execute(sessions.insert(), rows.of_session(session))
+            connection.execute(statements.INSERT_SESSION, rows.of_session(session))
             if first is not None:
                 outcome = self._append(connection, first)
                 if isinstance(outcome, OpenCodeError):
@@ -166,6 +161,7 @@ class SqlStore(ScreenRows, Queries):
         """See `port.SessionStore.delete`."""
         with self._write() as connection:
             connection.execute(sessions.delete().where(sessions.c.id == session_id))
+            self._writer.forget(connection, session_id)
             self._writer.last_seqs.pop(session_id, None)
 
     @patient
@@ -280,6 +276,7 @@ def open_store(
     try:
         make_private(file)
         migrate(engine)
+        recover(engine)
     except BaseException as exc:
         engine.dispose()
         lock.release()

@@ -30,6 +30,10 @@ STANDING = sa.text("SELECT id, attempt FROM turns WHERE state IN ('running', 'wa
 INSERT_ROW = sa.text(
     "INSERT INTO events (session_id, first_seq, last_seq, frames) VALUES (:session, :first, :last, :frames)"
 )
+INSERT_PIECE = sa.text(
+    "INSERT INTO pieces (id, session_id, first_seq, last_seq, frames) VALUES (:id, :session, :first, :last, :frames)"
+)
+DELETE_PIECES = sa.text("DELETE FROM pieces WHERE session_id = :session")
 
 #: The row that holds the first one wanted is found by the key, so that a long log is not read from its beginning.
 READ = sa.text(
@@ -51,7 +55,7 @@ TURN = turns.update().where(turns.c.id == OF)
 MESSAGE = messages.update().where(messages.c.id == OF)
 SESSION = sessions.update().where(sessions.c.id == OF)
 UNANSWERED = permissions.update().where(permissions.c.turn_id == OF, permissions.c.response.is_(None))
-INSERT_TURN, INSERT_MESSAGES = turns.insert(), messages.insert()
+INSERT_SESSION, INSERT_TURN, INSERT_MESSAGES = sessions.insert(), turns.insert(), messages.insert()
 MORE_MESSAGES = SESSION.values(
     last_message_at=sa.bindparam("now"), message_count=sessions.c.message_count + sa.bindparam("more")
 )

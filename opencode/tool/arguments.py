@@ -39,7 +39,8 @@ Word = Annotated[str, AfterValidator(_usable)]
 class Arguments(BaseModel):
     """What the arguments of every tool share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Made when they are first used: a start needs none of them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 A = TypeVar("A", bound=Arguments)

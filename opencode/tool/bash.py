@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +68,6 @@ class Bash:
     """
 
     name = "bash"
-    parameters = arguments.schema(BashArguments)
 
     def __init__(
         self,
@@ -93,6 +93,10 @@ class Bash:
             f" the command. Of more than {output_limit:,} characters the middle is left out. To look at or change"
             " files, prefer the other tools."
         )
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return arguments.schema(BashArguments)
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()

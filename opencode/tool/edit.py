@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Annotated, Any
 
@@ -44,10 +45,13 @@ class Edit:
         " indentation and without the line numbers that read shows, and must occur once: take in neighbouring lines to"
         " make it so, or set replace_all. The file's line endings are kept."
     )
-    parameters = arguments.schema(EditArguments)
 
     def __init__(self, *, size_limit: int = 5_000_000) -> None:
         self._size_limit = size_limit
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return arguments.schema(EditArguments)
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()

@@ -5,6 +5,7 @@ import heapq
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -33,7 +34,6 @@ class Glob:
     """The tool `glob`. `match_limit` files are shown; after `visit_limit` names the search gives up."""
 
     name = "glob"
-    parameters = arguments.schema(GlobArguments)
 
     def __init__(self, *, match_limit: int = 200, visit_limit: int = 500_000) -> None:
         self._match_limit = match_limit
@@ -43,6 +43,10 @@ class Glob:
             " either. A pattern without a slash matches names in every folder. Looks in hidden folders but not in"
             f" .git, and does not follow symlinks. Shows at most {match_limit:,} files."
         )
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return arguments.schema(GlobArguments)
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()

@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,7 +66,6 @@ class Grep:
     """
 
     name = "grep"
-    parameters = arguments.schema(GrepArguments)
 
     def __init__(
         self,
@@ -85,6 +85,10 @@ class Grep:
             "Searches the contents of files for a regular expression and returns the matching lines as `path:line:"
             f" text`, at most {match_limit:,}. Leaves out binary files, .git and what .gitignore names."
         )
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return arguments.schema(GrepArguments)
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()

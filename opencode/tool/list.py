@@ -1,6 +1,7 @@
 """Lists a folder."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -19,7 +20,6 @@ class List:
     """The tool `list`."""
 
     name = "list"
-    parameters = arguments.schema(ListArguments)
 
     def __init__(self, *, entry_limit: int = 500) -> None:
         self._entry_limit = entry_limit
@@ -27,6 +27,10 @@ class List:
             "Lists what is in one folder: first the folders in it, with a slash after their names, then the files with"
             f" their sizes. At most {entry_limit:,} names; hidden ones are among them."
         )
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return arguments.schema(ListArguments)
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()

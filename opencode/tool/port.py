@@ -47,7 +47,10 @@ class Tool(Protocol):
 
     name: str
     description: str
-    parameters: dict[str, Any]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON Schema of the arguments."""
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         """Carry out one call and return the text for the model.

@@ -1,6 +1,7 @@
 """Reads a text file, or a part of it, with line numbers."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import Annotated, Any, BinaryIO
 
@@ -32,7 +33,6 @@ class Read:
     """The tool `read`. Limits: lines when the model names none, characters of a line, characters of a result."""
 
     name = "read"
-    parameters = arguments.schema(ReadArguments)
 
     def __init__(self, *, line_limit: int = 2000, line_chars: int = 2000, output_limit: int = 100_000) -> None:
         self._line_limit = line_limit
@@ -43,6 +43,10 @@ class Read:
             " unless limit says otherwise. When there is more, the result says with which offset to read on."
             " The numbers and tabs are not part of the file."
         )
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return arguments.schema(ReadArguments)
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()

@@ -1,6 +1,7 @@
 """Writes a whole file."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -25,10 +26,13 @@ class Write:
         "Creates a file, or replaces the whole content of one, and makes the folders that are missing."
         " To change a part of a file, use edit."
     )
-    parameters = arguments.schema(WriteArguments)
 
     def __init__(self, *, size_limit: int = 5_000_000) -> None:
         self._size_limit = size_limit
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return arguments.schema(WriteArguments)
 
     def run(self, params: Mapping[str, Any], context: ToolContext) -> str:
         context.cancel.check()

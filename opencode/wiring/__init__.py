@@ -1,7 +1,8 @@
 """The composition root: the only package that names concrete adapters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from opencode.confinement import find_directories
@@ -18,7 +19,7 @@ from opencode.settings import Settings
 from opencode.storage.port import SecretStore, Store
 from opencode.storage.sql import open_store
 from opencode.tool.port import Tools
-from opencode.wiring.models import find_models, warm
+from opencode.wiring.models import find_models, put_off, warm
 from opencode.wiring.shared import Shared, find_shared
 from opencode.wiring.tools import find_tools
 from opencode.wiring.turns import session_service
@@ -52,6 +53,12 @@ class Services:
     def checks(self) -> Mapping[str, Callable[[], None]]:
         """By name, what must work for the server to be ready; each raises where it does not."""
         return self._checks
+
+    def put_off(self) -> Iterator[Callable[[], object]]:
+        """What the start has left to the first turn, in pieces: each takes some milliseconds, and is done by a call."""
+        yield from put_off(self.models)
+        for tool in self.tools.specs(self.tools.names):
+            yield partial(getattr, tool, "parameters")
 
     def stop(self, timeout_s: float) -> None:
         """Take no new turns, give the running ones `timeout_s` seconds, then end all streams and close the store."""

@@ -1,6 +1,6 @@
 """Which models can be asked, and by whom: the providers that the settings call for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from opencode.errors import InvalidRequest, SettingsError
 from opencode.provider.anthropic import Anthropic
@@ -9,7 +9,6 @@ from opencode.provider.discovery import LocalServer, find_local_servers
 from opencode.provider.models import ModelNames, choose_default
 from opencode.provider.openai import OpenAI
 from opencode.provider.port import Provider
-from opencode.provider.scripted import Scripted
 from opencode.settings import Settings
 
 
@@ -54,6 +53,8 @@ def _providers(settings: Settings, local: list[LocalServer]) -> dict[str, Provid
         )
     found["demo"] = Demo(hint=_hint(local))
     if settings.script is not None:
+        from opencode.provider.scripted import Scripted  # noqa: PLC0415 - for tests only
+
         found["scripted"] = Scripted.from_file(settings.script)
     return found
 
@@ -70,3 +71,10 @@ def warm(models: ModelNames) -> None:
     for provider in models.providers.values():
         if isinstance(provider, Anthropic | OpenAI) and provider.missing() is None:
             provider.warm()
+
+
+def put_off(models: ModelNames) -> Iterator[Callable[[], object]]:
+    """What the first turn of the default model would import, in pieces."""
+    provider = models.providers.get(models.resolve(None).provider)
+    if isinstance(provider, Demo):
+        yield from provider.put_off()

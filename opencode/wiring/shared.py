@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opencode.bus.memory import MemoryBus
+from opencode.bus.polled import PolledBus
 from opencode.bus.redis import RedisBus
 from opencode.bus.tasks import Tasks
 from opencode.errors import SettingsError
@@ -21,13 +22,13 @@ class Shared:
     """`local` wakes who is in this process; `bus` whoever may be anywhere, the same where there is one process."""
 
     local: MemoryBus
-    bus: MemoryBus | RedisBus
+    bus: MemoryBus | PolledBus | RedisBus
     tasks: Tasks | None
 
     @property
     def afar(self) -> "SharedBus | None":
         """The bell to other processes, where there are any."""
-        return self.bus if isinstance(self.bus, RedisBus) else None
+        return None if isinstance(self.bus, MemoryBus) else self.bus
 
     def close(self) -> None:
         if self.tasks is not None:
@@ -51,8 +52,9 @@ def find_shared(settings: "Settings", *, runs_turns: bool) -> Shared:
                 " and REDIS_URL=redis://…"
             )
         if settings.on_postgresql:
-            log.warning("REDIS_URL is not set: no second process may use this DATABASE_URL.")
-        elif settings.redis_url:
+            log.info("REDIS_URL is not set: servers that share this DATABASE_URL hear of one another once a second.")
+            return Shared(local, PolledBus(), None)
+        if settings.redis_url:
             log.warning("REDIS_URL has no effect without DATABASE_URL=postgresql://…: one process needs no bell.")
         return Shared(local, local, None)
     url = settings.redis_url or ""

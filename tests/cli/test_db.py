@@ -57,7 +57,7 @@ def test_an_embedded_store_moves_to_postgresql_whole(tmp_path, postgres, postgre
         assert read_all(target, session.id) == read_all(source, session.id)
         assert contents(read_all(target, session.id))[1:3] == ["a", "b\0"]
         found = target.get(OWNER, session.id)
-        assert (found.title, found.status) == ("kept \N{SYMBOL FOR NULL} whole", "running")
+        assert (found.title, found.status) == ("kept \0 whole", "running")
         assert found.usage == source.get(OWNER, session.id).usage
         assert target.secret("signing", b"another") == secret
         screen = source.screen(OWNER, "default")

@@ -8,6 +8,7 @@ import weakref
 import pytest
 
 from opencode.bus.memory import MemoryBus
+from opencode.bus.polled import PolledBus
 from opencode.bus.redis import RedisBus
 from tests.session.story import eventually
 
@@ -141,6 +142,15 @@ def test_a_topic_that_nobody_listens_to_any_more_leaves_nothing_behind(bus):
     gc.collect()
 
     assert left() is None
+
+
+def test_where_there_is_no_bell_everybody_looks_again_and_again():
+    bus = PolledBus()
+    ears = [bus.subscribe(topic) for topic in ("ses_1", "ses_2")]
+    try:
+        assert [ear.wait(DEADLINE_S) for ear in (*ears, *ears)] == [True] * 4
+    finally:
+        bus.close()
 
 
 def test_a_bus_that_works_passes_its_check(bus):

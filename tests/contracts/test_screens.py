@@ -242,8 +242,7 @@ def test_the_screen_that_is_unused_for_longest_makes_room_unless_somebody_looks(
 
     gone = [screen.name for screen in screens if store.screen(OWNER, screen.name) is None]
     assert gone == ["s3"]
-    assert not store.screen_stands(screens[3].id)
-    assert store.screen_stands(screens[1].id)
+    assert store.screen_ends([screens[3].id, screens[1].id]) == {screens[1].id: screens[1].number}
     assert store.screen_events(screens[3].id, 0) == []
     assert store.screen("eve", "s0") is not None
 

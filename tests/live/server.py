@@ -100,6 +100,8 @@ class Server:
 
     #: What its clients trust, where it is spoken to through TLS.
     tls = None
+    #: Where it is started.
+    cwd = ROOT
 
     # The four ways to run it.
 
@@ -138,7 +140,7 @@ class Server:
         with (self.home / "stdout").open("ab") as out, (self.home / "stderr").open("ab") as err:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOUND, *self.command],
-                cwd=ROOT,
+                cwd=self.cwd,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

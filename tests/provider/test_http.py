@@ -103,6 +103,28 @@ def test_a_first_byte_that_does_not_come_is_a_time_out(talk):
     assert wire.hung_up.wait(5)
 
 
+def test_silence_within_an_answer_is_a_time_out(talk):
+    provider, wire = talk(SILENT, timeout_s=0.1)
+
+    failure = failure_of(provider)
+
+    assert (failure.code, failure.retryable) == ("PROVIDER_UNAVAILABLE", True)
+    assert "in time" in failure.message
+    assert wire.hung_up.wait(5)
+
+
+def test_the_time_that_a_reader_takes_is_not_the_providers(talk):
+    taken = threading.Event()
+    provider, _ = talk([{"text": "one"}, {"wait": taken}, {"text": "two"}], timeout_s=1)
+    deltas = provider.stream(asked(), Cancel())
+    said = [next(deltas)]
+
+    threading.Event().wait(1.8)  # as a turn does while the store is busy
+    taken.set()
+
+    assert [*said, *deltas][:2] == [Text("one"), Text("two")]
+
+
 def test_a_turned_switch_ends_a_connect_that_hangs():
     # A listener that accepts nothing and whose queue is full leaves further connects waiting.
     with contextlib.ExitStack() as stack:

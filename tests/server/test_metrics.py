@@ -160,6 +160,7 @@ def test_pieces_of_text_cost_no_count_of_their_own(make_app, pieces):
 
     events = turn(client, create(client))
 
-    assert sum(len(stored.frames) for stored in commits) == len(events) == pieces + 3
-    assert [name for stored in commits for name, _ in stored.notable()] == ["turn_start", "done"]
+    appends = [append for commit in commits for append in commit]
+    assert sum(len(append.frames) for append in appends) == len(events) == pieces + 3
+    assert [name for append in appends for name, _ in append.notable()] == ["turn_start", "done"]
     assert len(commits) < pieces / 2 or pieces == 10

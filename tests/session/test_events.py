@@ -4,7 +4,7 @@ from typing import get_type_hints
 import pytest
 
 from opencode import frames
-from opencode.session.events import EVENTS, Event
+from opencode.session.events import EVENTS, Event, Reasoning, Text, pieces
 
 pytestmark = pytest.mark.once
 
@@ -26,6 +26,12 @@ def test_an_event_comes_back_from_its_frame_whatever_text_it_holds(event):
 
     assert frames.split(frame + frame) == [frame, frame]
     assert frames.parse(frame) == (41, event.name, {field.name: getattr(given, field.name) for field in fields(event)})
+
+
+@pytest.mark.parametrize("kind", [Text, Reasoning])
+@pytest.mark.parametrize("content", [AWKWARD, "", "\0\x1f\\"])
+def test_a_piece_is_encoded_as_its_event_is(content, kind):
+    assert pieces(kind, "trn_1")(content) == kind(turn_id="trn_1", content=content).body()
 
 
 def test_no_two_events_share_a_name():

@@ -15,20 +15,35 @@ OWNER = "ada"
 
 
 @pytest.fixture
-def play(tmp_path, postgres_url, valkey):
-    """`play(steps, **settings)`: another process on the same store and bell."""
+def begin(tmp_path, postgres_url):
+    """`begin(steps, **settings)`: another process on the same store."""
     stories = []
 
     def begin(steps, **settings):
-        given = {"database_url": postgres_url, "redis_url": valkey.url, "lease_s": 5.0}
-        stories.append(Story(tmp_path, steps, **given | settings))
-        shared = stories[-1].services._shared
-        eventually(lambda: not shared.bus.lost)
+        stories.append(Story(tmp_path, steps, **{"database_url": postgres_url, "lease_s": 5.0} | settings))
         return stories[-1]
 
     yield begin
     for story in stories:
         story.stop()
+
+
+@pytest.fixture
+def play(begin, valkey):
+    """`play(steps, **settings)`: another process on the same store and bell."""
+
+    def ring(steps, **settings):
+        story = begin(steps, redis_url=valkey.url, **settings)
+        eventually(lambda: not story.services._shared.bus.lost)
+        return story
+
+    return ring
+
+
+@pytest.fixture(params=["bell", "store"])
+def either(request):
+    """As `play`: processes that hear of one another by Redis; and such as have nothing but the store in common."""
+    return request.getfixturevalue("play" if request.param == "bell" else "begin")
 
 
 @pytest.fixture
@@ -40,9 +55,9 @@ def work(valkey):
         worker.close()
 
 
-def test_a_turn_is_followed_through_another_process_event_by_event(play):
+def test_a_turn_is_followed_through_another_process_event_by_event(either):
     go = threading.Event()
-    here, there = play([[Text("one "), Wait(go), Text("two")]]), play([])
+    here, there = either([[Text("one "), Wait(go), Text("two")]]), either([])
     session = here.session()
     seen = each(there.follow(session))
 
@@ -57,8 +72,8 @@ def test_a_turn_is_followed_through_another_process_event_by_event(play):
     assert there.stored(session) == here.stored(session)
 
 
-def test_what_was_seen_in_one_process_is_known_in_the_other_at_once(play):
-    here, there = play([[Text("hello")], [Text("again")]]), play([])
+def test_what_was_seen_in_one_process_is_known_in_the_other_at_once(either):
+    here, there = either([[Text("hello")], [Text("again")]]), either([])
     session = here.session()
     kept = there.sessions.log.tail(session.id)  # one that has to catch up
 
@@ -68,9 +83,9 @@ def test_what_was_seen_in_one_process_is_known_in_the_other_at_once(play):
     assert kept.last_seq == last
 
 
-def test_a_turn_is_stopped_through_another_process(play):
+def test_a_turn_is_stopped_through_another_process(either):
     never = threading.Event()
-    here, there = play([[Text("one "), Wait(never), Text("two")]]), play([])
+    here, there = either([[Text("one "), Wait(never), Text("two")]]), either([])
     session = here.session()
     turn = here.send(session)
     here.until(turn, "text")
@@ -81,8 +96,8 @@ def test_a_turn_is_stopped_through_another_process(play):
     assert done.data["status"] == "aborted"
 
 
-def test_a_person_answers_through_another_process(play):
-    here, there = play([[call("bash", command="echo yes")], [Text("ran")]], permission={"bash": "ask"}), play([])
+def test_a_person_answers_through_another_process(either):
+    here, there = either([[call("bash", command="echo yes")], [Text("ran")]], permission={"bash": "ask"}), either([])
     session = here.session()
     turn = here.send(session)
     asked = there.until(turn, "permission_request").data["permission_id"]
@@ -94,8 +109,8 @@ def test_a_person_answers_through_another_process(play):
     assert said(events) == "ran"
 
 
-def test_a_deletion_ends_the_streams_of_other_processes(play):
-    here, there = play([[Text("hello")]]), play([])
+def test_a_deletion_ends_the_streams_of_other_processes(either):
+    here, there = either([[Text("hello")]]), either([])
     session = here.session()
     here.tell(session)
     following = there.sessions.follow(OWNER, session.id, after=0, beat_s=0.2)
@@ -106,6 +121,19 @@ def test_a_deletion_ends_the_streams_of_other_processes(play):
 
     assert [event.name for event in seen][-1] == "done"
     assert following.tail.deleted
+
+
+def test_a_server_that_stops_hands_its_turns_to_another(either):
+    never = threading.Event()
+    first, second = either([[Text("one "), Wait(never)]]), either([[Text("all of it")]])
+    turn = first.send(first.session())
+    second.until(turn, "text")
+
+    first.stop()
+
+    events = second.until_done(turn)
+    assert_whole_turn(events)
+    assert said(events) == "all of it"
 
 
 def test_a_server_hands_its_turns_to_a_worker_which_gives_its_place_back_while_it_waits(play, work):
@@ -183,11 +211,11 @@ def test_a_turn_is_found_by_workers_also_where_its_hint_is_lost(play, valkey):
     assert said(server.until_done(turn)) == "found"
 
 
-def test_an_owner_has_as_many_turns_as_the_settings_allow_over_all_processes(play):
+def test_an_owner_has_as_many_turns_as_the_settings_allow_over_all_processes(either):
     from opencode.errors import RateLimitExceeded
 
     never = threading.Event()
-    here, there = (play([[Text("x"), Wait(never)]], max_turns=1) for _ in range(2))
+    here, there = (either([[Text("x"), Wait(never)]], max_turns=1) for _ in range(2))
     turn = here.send(here.session())
 
     with pytest.raises(RateLimitExceeded, match="OPENCODE_MAX_TURNS"):

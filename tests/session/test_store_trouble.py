@@ -111,10 +111,11 @@ def test_it_does_not_wait_for_ever_and_those_who_wait_do_not_add_up(tmp_path, em
 def poisoned(file, log):
     """The database itself refuses frames with `poison` in them."""
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute(
-            "CREATE TRIGGER refuses BEFORE INSERT ON events WHEN instr(NEW.frames, CAST('poison' AS BLOB))"
-            " BEGIN SELECT RAISE(ABORT, 'poison'); END"
-        )
+        for table in ("events", "pieces"):
+            other.execute(
+                f"CREATE TRIGGER {table}_refuse BEFORE INSERT ON {table}"
+                " WHEN instr(NEW.frames, CAST('poison' AS BLOB)) BEGIN SELECT RAISE(ABORT, 'poison'); END"
+            )
 
 
 def together(log, file, *appends):

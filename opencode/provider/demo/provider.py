@@ -1,30 +1,12 @@
 """The provider `demo`."""
 
-import re
-from collections.abc import Iterator, Sequence
+import pkgutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 
 from opencode.cancel import Cancel
-from opencode.ids import new_id
-from opencode.provider.demo.answers import unclear
-from opencode.provider.demo.plan import Action, Call, Context, Plan, resume
-from opencode.provider.demo.requests import Unclear
-from opencode.provider.demo.steps import carry_out
-from opencode.provider.demo.understanding import understand
-from opencode.provider.port import (
-    AssistantMessage,
-    Delta,
-    Finish,
-    Message,
-    ModelRequest,
-    ToolCall,
-    ToolResult,
-    Usage,
-    UserMessage,
-)
-
-_CHARS_PER_TOKEN = 4
-# A word and the white space after it.
-_PIECE = re.compile(r"\S+\s*|\s+")
+from opencode.provider.port import Delta, ModelRequest
 
 
 class Demo:
@@ -50,62 +32,16 @@ class Demo:
     def models(self) -> list[str]:
         return ["guide"]
 
+    def put_off(self) -> Iterator[Callable[[], object]]:
+        """What its first answer would import, in pieces."""
+        package = import_module(__package__)
+        for found in pkgutil.iter_modules(package.__path__):
+            yield partial(import_module, f"{__package__}.{found.name}")
+
     def stream(self, request: ModelRequest, cancel: Cancel) -> Iterator[Delta]:
-        cancel.check()
-        text, results = _standing(request.messages)
-        context = Context(frozenset(tool.name for tool in request.tools), self._hint)
-        actions = resume(_plan(text, context), results)
-        for action in actions:
-            yield from self._deltas(action, cancel)
-        yield Usage(input=_tokens(_length(request)), output=_tokens(sum(_action_length(action) for action in actions)))
-        yield Finish("tool_calls" if isinstance(actions[-1], Call) else "stop")
+        from opencode.provider.demo.guide import answer  # noqa: PLC0415 - neither a start nor a real model needs it
+
+        yield from answer(request, cancel, hint=self._hint, delay_s=self._delay_s)
 
     def close(self) -> None:
         """There is nothing to let go of."""
-
-    def _deltas(self, action: Action, cancel: Cancel) -> Iterator[Delta]:
-        if isinstance(action, Call):
-            cancel.check()
-            yield ToolCall(new_id("call"), action.tool, action.params)
-            return
-        kind = type(action)
-        for piece in _PIECE.findall(action.content):
-            yield kind(piece)
-            if self._delay_s > 0:
-                cancel.wait(self._delay_s)
-            cancel.check()
-
-
-def _standing(messages: Sequence[Message]) -> tuple[str, list[ToolResult]]:
-    """The last request, and the results that came since."""
-    for index in range(len(messages) - 1, -1, -1):
-        message = messages[index]
-        if isinstance(message, UserMessage):
-            return message.content, [after for after in messages[index:] if isinstance(after, ToolResult)]
-    return "", []
-
-
-def _plan(text: str, context: Context) -> Plan:
-    steps = understand(text)
-    if isinstance(steps, Unclear):
-        return unclear(steps, context)
-    return carry_out(steps, context)
-
-
-def _length(request: ModelRequest) -> int:
-    return len(request.system) + sum(_message_length(message) for message in request.messages)
-
-
-def _message_length(message: Message) -> int:
-    calls = message.calls if isinstance(message, AssistantMessage) else ()
-    return len(message.content) + sum(_action_length(Call(call.tool, call.params)) for call in calls)
-
-
-def _action_length(action: Action) -> int:
-    if isinstance(action, Call):
-        return len(action.tool) + sum(len(key) + len(str(value)) for key, value in action.params.items())
-    return len(action.content)
-
-
-def _tokens(characters: int) -> int:
-    return -(-characters // _CHARS_PER_TOKEN)

@@ -2,7 +2,11 @@
 
 from alembic import context
 
-from opencode.storage.schema import metadata
+from opencode.storage.schema import metadata, turns
+
+for index in turns.indexes:
+    if (where := index.dialect_kwargs.get("sqlite_where")) is not None:
+        index.dialect_kwargs["postgresql_where"] = where
 
 context.configure(
     connection=context.config.attributes["connection"],
