@@ -1,38 +1,32 @@
 """Run all checks: `python -m scripts.check [--lint]`.
 
-Format, lint and types first, then the test suite, in two lanes side by side. In one the tests run twice: plain, and
-patched by gevent as the server runs. In the other the live tests, which start servers and browsers of their own and
-mostly wait for them, run once. The last line sums all runs up; a check that fails without a failing test (the linter, a
-run that died or found no tests) counts there as one failure.
+Format and lint first. Then types, and the test suite in parts (`scripts/parts.py`), some of them side by side: plain;
+those tests that gevent matters to once more patched by it, as the server runs; and the live tests, which start servers
+and browsers of their own and mostly wait for them. The last line sums all runs up; a check that fails without a failing
+test (the linter, a run that died or found no tests) counts there as one failure.
 """
 
-import contextlib
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
 
+from scripts.parts import Part, parts, side_by_side
 from scripts.progress import Steps, Ticker
+from scripts.runs import ROOT, Run, describe, run_all
 
-ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".work" / "check"
-RUN_LIMIT_S = 1800.0  # far above a good run on a busy machine: only a run that hangs meets it
-GRACE_S = 10.0
 LINTERS = {
     "ruff format --check": ("ruff", "format", "--check", "--diff", "."),
     "ruff check": ("ruff", "check", "."),
-    "mypy": ("mypy",),
 }
-# What make, or git where a hook calls us, hands on would reach the servers and tools that the tests start.
-_DROPPED = re.compile(r"MAKE\w*|MFLAGS|RUN_\w+|PORT|HOST|DIR|GIT_(DIR|WORK_TREE|INDEX_FILE|PREFIX)")
+TYPES = {"mypy": ("mypy",)}
+_PATIENCE = ("nice", "-n", "5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +58,31 @@ def judge(counts: dict[str, int], exit_code: int) -> tuple[Result, str]:
     return result, complaint
 
 
-class PytestRun:
-    """The suite once, in a process group of its own; its output goes to a file."""
+class LintRun(Run):
+    """A linter, or the checker of types."""
 
-    def __init__(self, name: str, module: str, arguments: list[str]) -> None:
-        self.name = name
-        self.log = LOGS / f"{name}.log"
-        self._counts = LOGS / f"{name}.json"
-        self._command = [sys.executable, "-m", module, "-p", "scripts.pytest_counts", "--counts", str(self._counts)]
-        # Caches apart: the two runs would overwrite each other's.
-        self._command += ["-o", f"cache_dir=.pytest_cache/{name}", *arguments]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._began_s = self._took_s = 0.0
+    def __init__(self, name: str, words: tuple[str, ...]) -> None:
+        super().__init__(name, [sys.executable, "-m", *words], LOGS / f"{words[0]}.log")
 
-    @property
-    def started(self) -> bool:
-        return self._process is not None
+    def finish(self, steps: Steps) -> Result:
+        """Report; its output where it complains."""
+        if self.exit_code:
+            print(f"\n--- {self.name} ---\n{self.output}", flush=True)
+        steps.say(f"{self.name}: {'FAILED' if self.exit_code else 'ok'}, {self.took_s:.1f} s")
+        return Result(failed=1 if self.exit_code else 0)
 
-    def start(self) -> None:
-        self._began_s = time.monotonic()
-        with self.log.open("wb") as log:
-            self._process = start(self._command, log)
 
-    def running(self) -> bool:
-        if self._process is None or self._took_s:
-            return False
-        if self._process.poll() is not None:
-            self._took_s = time.monotonic() - self._began_s
-        elif time.monotonic() - self._began_s > RUN_LIMIT_S:
-            with self.log.open("a") as log:
-                log.write(f"\nstopped: not done after {RUN_LIMIT_S:.0f} s\n")
-            self.stop()
-        return not self._took_s
+class PytestRun(Run):
+    """A part of the suite."""
 
-    def stop(self) -> None:
-        """End it and all that it started in its group."""
-        if self._process is None:
-            return
-        for number, wait_s in ((signal.SIGINT, GRACE_S), (signal.SIGKILL, None)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(wait_s)
+    def __init__(self, part: Part) -> None:
+        file = f"{part.kind}-{part.name}"
+        self._counts = LOGS / f"{file}.json"
+        command = [*_PATIENCE] if part.patient else []
+        command += [sys.executable, "-m", part.module, "-p", "scripts.pytest_counts", "--counts", str(self._counts)]
+        # Caches apart: the runs would overwrite each other's.
+        command += ["-o", f"cache_dir=.pytest_cache/{file}", *part.arguments()]
+        super().__init__(f"{part.kind} {part.name}", command, LOGS / f"{file}.log")
 
     def counts(self) -> dict[str, int]:
         try:
@@ -122,78 +99,20 @@ class PytestRun:
 
     def finish(self, steps: Steps) -> Result:
         """Report; the whole output where something failed, else only what was skipped and why."""
-        code = self._process.returncode if self._process else 1
-        result, complaint = judge(self.counts(), code)
-        output = self.log.read_text(errors="replace")
+        result, complaint = judge(self.counts(), self.exit_code)
+        output = self.output
         if result.failed:
             print(f"\n--- pytest, {self.name} ---\n{output}", flush=True)
         for line in re.findall(r"^SKIPPED .*$", output, re.MULTILINE) if not result.failed else ():
             steps.say(line)
-        steps.say(f"{self.name}: {complaint or closing_line([result])}, {self._took_s:.1f} s")
+        steps.say(f"{self.name}: {complaint or closing_line([result])}, {self.took_s:.1f} s")
         return result
 
 
-def start(command: list[str], log: BinaryIO | int) -> "subprocess.Popen[bytes]":
-    variables = {name: value for name, value in os.environ.items() if not _DROPPED.fullmatch(name)}
-    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', os.defpath)}"
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=variables | {"PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def lint(steps: Steps) -> list[Result]:
-    results = []
-    for title, command in LINTERS.items():
-        steps.begin(title)
-        process = start([sys.executable, "-m", *command], subprocess.PIPE)
-        try:
-            output = process.communicate()[0].decode(errors="replace")
-        except BaseException:
-            process.kill()
-            raise
-        if process.returncode:
-            print(output, flush=True)
-            results.append(Result(failed=1))
-        steps.end("FAILED" if process.returncode else "ok")
-    return results
-
-
-def run_tests(steps: Steps) -> list[Result]:
-    steps.begin("pytest: plain, then under gevent; beside them what is live")
-    lanes = [
-        [
-            PytestRun("plain", "pytest", ["-m", "not live"]),
-            PytestRun("gevent", "scripts.pytest_gevent", ["-m", "not live"]),
-        ],
-        [PytestRun("live", "pytest", ["-m", "live"])],
-    ]
-    runs = [run for lane in lanes for run in lane]
-    try:
-        with Ticker(lambda: " · ".join(run.describe() for run in runs if run.started)) as ticker:
-            while sum([_drive(lane) for lane in lanes]):
-                time.sleep(0.1)
-                ticker.tick()
-    except BaseException:
-        for run in runs:
-            run.stop()
-        raise
+def run_side_by_side(runs: Sequence[LintRun | PytestRun], steps: Steps) -> list[Result]:
+    with Ticker(lambda: describe(runs)) as ticker:
+        run_all(runs, side_by_side(), ticker.tick)
     return [run.finish(steps) for run in runs]
-
-
-def _drive(lane: list[PytestRun]) -> bool:
-    """Start the lane's next run where the one before it has ended; False where all have."""
-    for run in lane:
-        if not run.started:
-            run.start()
-        if run.running():
-            return True
-    return False
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -209,12 +128,17 @@ def main(arguments: list[str]) -> int:
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True)
     began_s = time.monotonic()
-    steps = Steps(len(LINTERS) if lint_only else len(LINTERS) + 1)
+    steps = Steps(1 if lint_only else 2)
     try:
-        results = lint(steps)
+        steps.begin("format, lint")
+        linters = LINTERS | TYPES if lint_only else LINTERS
+        results = run_side_by_side([LintRun(*own) for own in linters.items()], steps)
         if lint_only:
-            return 1 if results else 0
-        results += run_tests(steps)
+            return 1 if any(result.failed for result in results) else 0
+        steps.begin(f"types, and the tests in parts, {side_by_side()} at a time: plain, under gevent, live")
+        checks: list[LintRun | PytestRun] = [LintRun(*own) for own in TYPES.items()]
+        checks += [PytestRun(part) for part in parts()]
+        results += run_side_by_side(checks, steps)
     except KeyboardInterrupt:
         print("stopped")
         return 130

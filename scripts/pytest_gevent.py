@@ -10,5 +10,5 @@ import sys  # noqa: E402 - as above
 import pytest  # noqa: E402 - as above
 
 if __name__ == "__main__":
-    os.environ["OPENCODE_TEST_GEVENT"] = "1"  # tests/test_setup.py proves the patch by it
+    os.environ["OPENCODE_TEST_GEVENT"] = "1"  # tests/test_gevent.py proves the patch by it
     sys.exit(pytest.main(sys.argv[1:]))

@@ -14,15 +14,11 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.live.server import free_port
+
 START_S = 60.0
 _CLONES = itertools.count(1)
 _UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def bound_to_us() -> None:

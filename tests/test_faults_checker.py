@@ -8,7 +8,10 @@ import pytest
 
 from bench import fault_checks, fault_plan
 from bench.fault_checks import Record, check
+from tests.live.server import until
 from tests.sse import Event
+
+pytestmark = pytest.mark.once
 
 PROMPT = next(
     content
@@ -271,7 +274,8 @@ def test_a_process_that_is_left_over_is_found(tmp_path):
     command = [sys.executable, "-c", f"import time; time.sleep(60)  # {tmp_path}/ledgers/x"]
     process = subprocess.Popen(command)
     try:
-        assert process.pid in fault_checks.processes(f"{tmp_path}/ledgers")
+        # A process has no command line for a moment while its program is put in place.
+        until(lambda: process.pid in fault_checks.processes(f"{tmp_path}/ledgers"), 30, "the process to be found")
     finally:
         process.kill()
         process.wait()

@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from opencode import frames
 
+pytestmark = pytest.mark.once
+
 words = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words,

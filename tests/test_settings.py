@@ -9,6 +9,8 @@ import pytest
 from opencode.errors import SettingsError
 from opencode.settings import Settings, is_loopback, load, variable
 
+pytestmark = pytest.mark.once
+
 FIELDS = Settings.model_fields
 VARIABLES = {variable(field): name for name, field in FIELDS.items()}
 #: Of each kind of value one that is not the default, as text and as what it becomes.

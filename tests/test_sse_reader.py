@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from opencode.sse_reader import SseError, SseEvent, SseReader, read_events
 
+pytestmark = pytest.mark.once
+
 LINE_ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\n"), max_size=20)
 

@@ -10,6 +10,8 @@ import pytest
 
 from opencode import undumpable
 
+pytestmark = pytest.mark.once
+
 if not Path("/proc/self/environ").exists():
     pytest.skip("looks into /proc", allow_module_level=True)
 

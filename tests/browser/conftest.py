@@ -18,6 +18,13 @@ from tests.live.server import ROOT, Server
 
 #: Far above what anything takes on a quiet machine: only what never comes meets it.
 PATIENCE_MS = 30_000
+#: Each window has two hidden pages for its address bar, which cost as much as the tests: those two are off. The flag
+#: takes the place of Playwright's, so what matters here of the features that it turns off is off, too.
+NOT_NEEDED = (
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),
+    *("HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "OptimizationHints"),
+    *("NetworkTimeServiceQuerying", "PaintHolding", "PreconnectToSearch", "ThirdPartyStoragePartitioning"),
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -35,10 +42,11 @@ def browser():
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     from playwright.sync_api import sync_playwright
 
-    # As root Chromium's own sandbox cannot work.
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+    flags = ["--disable-dev-shm-usage", f"--disable-features={','.join(NOT_NEEDED)}"]
+    if os.geteuid() == 0:
+        flags.append("--no-sandbox")  # as root Chromium's own sandbox cannot work
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=[*flags, "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         try:
             yield browser
         finally:

@@ -11,6 +11,8 @@ import pytest
 from opencode.version import VERSION
 from tests.live.server import free_port, run
 
+pytestmark = pytest.mark.once
+
 OPENCODE = (sys.executable, "-m", "opencode")
 
 

@@ -8,6 +8,8 @@ from markdown_it import MarkdownIt
 from opencode.cli.markdown import as_markdown
 from opencode.client import Message, SessionDetail, Usage
 
+pytestmark = pytest.mark.once
+
 PARSER = MarkdownIt("commonmark")  # raw HTML goes through, as in the most trusting reader
 WORDS = ["<script>", "<!--", "-->", "```", "````", "~~~", "\n", "\n\n", "- ", "  ", "    ", "> ", "#", "`", "![", "](http://x)", "a", "\t", "1. ", "<b", ">", "]: ", "[x]"]  # fmt: skip
 

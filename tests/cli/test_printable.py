@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from opencode.cli.printable import fitted, one_line, printable
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),

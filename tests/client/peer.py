@@ -67,6 +67,9 @@ class _Listener:
                     self.serve(connection)
         finally:
             self._open.discard(connection)
+            # To close is not enough: while another thread waits for what comes, the peer would not be told.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
             connection.close()
 
 

@@ -275,6 +275,7 @@ while os.getppid() == int(sys.argv[1]):
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", TOOLS)
 def test_a_directory_that_is_replaced_during_the_call_leads_nowhere(desk, tmp_path, name):
     # Given a directory in whose place another process puts a symlink to the outside again and again
@@ -363,6 +364,7 @@ while os.getppid() == int(sys.argv[1]):
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", TAKE_A_PATH)
 def test_a_symlink_put_in_place_during_the_call_leads_nowhere(desk, tmp_path, name):
     # Given a folder and a symlink to the outside that another process swaps all the time

@@ -11,6 +11,8 @@ from tests.live.server import ROOT, Server
 
 OPENAI_KEY = "sk-live-openai-key"
 ANTHROPIC_KEY = "sk-ant-live-anthropic-key"
+#: With these gevent says on stderr where something has blocked its loop, and for how many seconds it may.
+WATCH = {"GEVENT_MONITOR_THREAD_ENABLE": "true", "GEVENT_MAX_BLOCKING_TIME": "0.2"}
 
 
 def pytest_collection_modifyitems(items):
@@ -53,8 +55,7 @@ def guide(tmp_path_factory):
     """What a newcomer has: no key, `demo/guide`, the example; and gevent watches that nothing blocks its loop."""
     home = tmp_path_factory.mktemp("guide")
     shutil.copytree(ROOT / "examples" / "calculator", home / "work", ignore=shutil.ignore_patterns("__pycache__"))
-    watch = {"GEVENT_MONITOR_THREAD_ENABLE": "true", "GEVENT_MAX_BLOCKING_TIME": "0.2"}
-    with Server.serve(home, OPENCODE_RATE_LIMIT="off", **watch) as server:
+    with Server.serve(home, OPENCODE_RATE_LIMIT="off", **WATCH) as server:
         yield server
 
 

@@ -20,6 +20,8 @@ from opencode.provider.demo.requests import (
 )
 from opencode.provider.demo.understanding import MAX_CHARS, MAX_STEPS, understand
 
+pytestmark = pytest.mark.once
+
 PHRASES = [
     ("list the files", ListFiles()),
     ("LIST ALL FILES IN src", ListFiles("src")),

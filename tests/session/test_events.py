@@ -6,6 +6,8 @@ import pytest
 from opencode import frames
 from opencode.session.events import EVENTS, Event, Reasoning, Text, pieces
 
+pytestmark = pytest.mark.once
+
 AWKWARD = 'é 😀 \u2028 \u0085 \n\n data: "x"\r\n'
 
 

@@ -6,6 +6,8 @@ from opencode.errors import InvalidRequest
 from opencode.session.line_editor import PROMPT_CHARS, LineEditor
 from opencode.session.terminal_input import EDITING
 
+pytestmark = pytest.mark.once
+
 FAMILY = "👩\u200d👩\u200d👧"
 THUMB = "👍\U0001f3fd"
 FLAGS = "🇫🇷🇩🇪"

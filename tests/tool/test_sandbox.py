@@ -360,7 +360,7 @@ def test_a_killed_supervisor_or_sandbox_takes_the_command_with_it(desk, length):
 
         call.join()
         until(lambda: not marked(length))
-        assert not any(alive(each) for each in chain)
+        until(lambda chain=chain: not any(alive(each) for each in chain))
 
 
 def parent_of(pid):
