@@ -107,6 +107,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     stopping: threading.Event
     #: What goes on with the answers that are put aside; it begins when there is more to send.
     _aside: Pool
+    #: Where the listeners listen, or listened.
+    _addresses: dict[Any, Any]
 
     def patch(self) -> None:
         """Patch, and look for the plugins of that once: at each of two dozen steps it would go through all packages."""
@@ -120,6 +122,7 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             metadata.entry_points = look
         self.stopping = threading.Event()
         self._aside = Pool(self.worker_connections)
+        self._addresses = {own: own.getsockname() for own in self.sockets}
 
     def run(self) -> None:
         """Serve until the stop, and let the services end: gunicorn itself waits for connections, not for turns."""
@@ -144,6 +147,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             client.sendall = partial(send_encrypted, client, self.stall_s)  # type: ignore[method-assign] # as above
         elif not isinstance(client, Sending):
             client = Sending(client, stall_s=self.stall_s)
+        if not isinstance(listener, Connection):  # the stop closes it, and then the last clients it let in are served
+            listener = Connection(self._addresses[listener], client, addr)
         super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -163,6 +168,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _put_aside(self, exchange: Exchange, parked: Parked) -> bool:
         """Let go of the greenlet that answers; another one goes on. Not where there are too many already."""
+        if self.cfg.proxy_protocol != "off":  # who the client is, only gunicorn's own loop over its requests knows
+            return False
         later = Greenlet(self._come_back, exchange)
         try:
             self._aside.add(later, blocking=False)
@@ -195,7 +202,10 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         request, sock = exchange.request, exchange.connection.sock
         parser = RequestParser(self.cfg, sock, exchange.connection.address)
         parser.mesg, parser.unreader = request, request.unreader
-        if request.should_close() or not parser.finish_body(time.monotonic() + self.cfg.keepalive):
+        try:
+            if request.should_close() or not parser.finish_body(time.monotonic() + self.cfg.keepalive):
+                return False
+        except BadRequest:  # where the next request begins is unknown
             return False
         # What the client sent meanwhile may be in the reader of the request before.
         sock.unread(request.unreader.take_buffered())
