@@ -26,8 +26,8 @@ from opencode.server.reading import body_late
 from opencode.server.sending import Sending, send_encrypted
 from opencode.server.waiting import Parked
 
-#: At the stop: what streams that wait get to end in, when all else has ended.
-_CLOSING_S = 5.0
+#: At the stop, when all else has ended, streams that were put aside are waited for as long as this sees some of them end.
+_CLOSING_S = 3.0
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
 
 
@@ -129,7 +129,12 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         super().run()
         if self.stop_watch is not None:
             self.stop_watch.join()
-        self._aside.join(_CLOSING_S)
+        left = len(self._aside) + 1
+        while 0 < len(self._aside) < left:
+            left = len(self._aside)
+            self._aside.join(_CLOSING_S)
+        # Whose readers have stopped: they are logged, as any other.
+        self._aside.kill(timeout=1.0)
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         super().handle_exit(sig, frame)

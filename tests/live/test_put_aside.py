@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from tests.live.client import Client, Stream
+from tests.live.conftest import OPENAI_KEY
 from tests.live.server import ROOT, Server, until
 from tests.sse import check_turn
 
@@ -151,6 +152,25 @@ def test_after_a_stream_the_client_is_who_the_proxy_said(tmp_path):
             stream.socket.sendall(Proxied.said.replace(b"203.0.113.7", b"198.51.100.9") + request(client, "/health"))
             assert stream.socket.recv(4096).startswith(b"HTTP/1.1 400")
         assert "203.0.113.7 /api/models\n" in (tmp_path / "access").read_text()
+
+
+def test_a_stream_that_the_stop_cuts_is_logged_too(tmp_path, openai_wire):
+    (tmp_path / "conf.py").write_text(HOOKS)
+    access = ("--access-logfile", tmp_path / "access", "--access-logformat", "%(U)s")
+    wire = {"OPENCODE_MODEL": "openai/wire-model", "OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": openai_wire.base_url}
+    with Server.gunicorn(tmp_path, "-c", str(tmp_path / "conf.py"), *map(str, access), **wire) as server:
+        # Given a reader that has stopped while more was to be sent than the kernel holds for it
+        client = Client(server)
+        session = client.session()
+        path = f"/api/session/{session}/message"
+        with client.follow(session, receive_buffer=4096):
+            client.turn(session, openai_wire.script([[{"text": "x" * 8000, "repeat": 1000}]]))
+            server.terminate()
+
+            assert server.wait() == 0
+        assert (tmp_path / "access").read_text().splitlines().count(path) == 2
+        assert server.output().count(f"ended {path} ") == 2
+        assert "Traceback" not in server.output()
 
 
 def test_who_is_let_in_just_before_the_stop_is_answered(tmp_path):
