@@ -30,25 +30,30 @@ class Sending:
         """A reader that takes nothing for `stall_s` seconds, while there is something to take, is cut."""
         self._connection = connection
         self._stall_s = stall_s
-        self._kept = False
+        #: So many of the calls of `close` that are to come close nothing.
+        self._kept = 0
         self._unread = b""
 
     def keep(self) -> None:
-        """Outlast who handles the connection now: the one `close` of theirs that is to come closes nothing."""
+        """Outlast who handles the connection now: the one `close` of theirs that is to come closes nothing.
+
+        It may be kept anew before that one has come: what still waits for its bytes must never lose the descriptor,
+        which the next client would be given.
+        """
         old = self._connection
         self._connection = type(old)(old.family, old.type, old.proto, fileno=old.detach())
-        self._kept = True
+        self._kept += 1
 
     def close(self) -> None:
         """Close it, unless it is kept."""
         if self._kept:
-            self._kept = False
+            self._kept -= 1
         else:
             self._connection.close()
 
     def unread(self, data: bytes) -> None:
-        """Have the next `recv` give this, which came with what was read before."""
-        self._unread = data
+        """Have the next `recv` give this, which came with what was read before, and what is left of earlier calls."""
+        self._unread = data + self._unread
 
     def recv(self, size: int) -> bytes:
         """As the socket's."""

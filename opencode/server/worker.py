@@ -26,8 +26,8 @@ from opencode.server.reading import body_late
 from opencode.server.sending import Sending, send_encrypted
 from opencode.server.waiting import Parked
 
-#: At the stop: what streams that wait get to end in, when all else has ended.
-_CLOSING_S = 5.0
+#: At the stop, when all else has ended, streams that were put aside are waited for as long as this sees some of them end.
+_CLOSING_S = 3.0
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
 
 
@@ -107,6 +107,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
     stopping: threading.Event
     #: What goes on with the answers that are put aside; it begins when there is more to send.
     _aside: Pool
+    #: Where the listeners listen, or listened.
+    _addresses: dict[Any, Any]
 
     def patch(self) -> None:
         """Patch, and look for the plugins of that once: at each of two dozen steps it would go through all packages."""
@@ -120,13 +122,19 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             metadata.entry_points = look
         self.stopping = threading.Event()
         self._aside = Pool(self.worker_connections)
+        self._addresses = {own: own.getsockname() for own in self.sockets}
 
     def run(self) -> None:
         """Serve until the stop, and let the services end: gunicorn itself waits for connections, not for turns."""
         super().run()
         if self.stop_watch is not None:
             self.stop_watch.join()
-        self._aside.join(_CLOSING_S)
+        left = len(self._aside) + 1
+        while 0 < len(self._aside) < left:
+            left = len(self._aside)
+            self._aside.join(_CLOSING_S)
+        # Whose readers have stopped: they are logged, as any other.
+        self._aside.kill(timeout=1.0)
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         super().handle_exit(sig, frame)
@@ -144,6 +152,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
             client.sendall = partial(send_encrypted, client, self.stall_s)  # type: ignore[method-assign] # as above
         elif not isinstance(client, Sending):
             client = Sending(client, stall_s=self.stall_s)
+        if not isinstance(listener, Connection):  # the stop closes it, and then the last clients it let in are served
+            listener = Connection(self._addresses[listener], client, addr)
         super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
@@ -163,6 +173,8 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _put_aside(self, exchange: Exchange, parked: Parked) -> bool:
         """Let go of the greenlet that answers; another one goes on. Not where there are too many already."""
+        if self.cfg.proxy_protocol != "off":  # who the client is, only gunicorn's own loop over its requests knows
+            return False
         later = Greenlet(self._come_back, exchange)
         try:
             self._aside.add(later, blocking=False)
@@ -195,7 +207,10 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn has no types
         request, sock = exchange.request, exchange.connection.sock
         parser = RequestParser(self.cfg, sock, exchange.connection.address)
         parser.mesg, parser.unreader = request, request.unreader
-        if request.should_close() or not parser.finish_body(time.monotonic() + self.cfg.keepalive):
+        try:
+            if request.should_close() or not parser.finish_body(time.monotonic() + self.cfg.keepalive):
+                return False
+        except BadRequest:  # where the next request begins is unknown
             return False
         # What the client sent meanwhile may be in the reader of the request before.
         sock.unread(request.unreader.take_buffered())

@@ -2,10 +2,12 @@
 
 import contextlib
 import re
+import socket
 
 import pytest
 
-from tests.live.client import Client
+from tests.live.client import Client, Stream
+from tests.live.conftest import OPENAI_KEY
 from tests.live.server import ROOT, Server, until
 from tests.sse import check_turn
 
@@ -97,4 +99,92 @@ def test_an_application_around_ours_that_loses_the_sign_changes_nothing(tmp_path
             for number in range(2):
                 events = client.turn(session, f"turn {number}")
                 assert follower.read_to("done") == events
+        assert re.search(r"Traceback|ERROR", server.output()) is None
+
+
+def request(client, path, *lines, method="GET"):
+    return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{client.port}", *lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize("body", [b"no size", b"2\r\nab!!", b"0\r\nno trailer\r\n\r\n"], ids=["size", "chunk", "trailer"])
+def test_a_body_that_cannot_be_read_ends_the_connection_after_its_stream(server, body):
+    # Given a stream whose request has a body, which nobody reads meanwhile
+    client, said = Client(server), len(server.output())
+    session = client.session()
+    path = f"/api/session/{session}/message"
+    with Stream(client, "GET", path, headers={"Transfer-Encoding": "chunked"}) as stream:
+        stream.socket.sendall(body + request(client, "/health"))
+        client.call("DELETE", f"/api/session/{session}")
+
+        assert [event.name for event in stream.rest()] == ["session_deleted"]
+
+        # Then where the next request begins is unknown
+        with contextlib.suppress(ConnectionResetError):
+            assert stream.socket.recv(1) == b""
+    assert client.call("GET", "/health").status == 200
+    assert re.search(r"Traceback|ERROR", server.output()[said:]) is None
+
+
+class Proxied(Stream):
+    """Through a proxy that says before the first request whose connection it is."""
+
+    said = b"PROXY TCP4 203.0.113.7 192.0.2.1 56324 443\r\n"
+
+    def request(self, *args, **options):
+        self.socket.sendall(self.said)
+        self.said = b""
+        super().request(*args, **options)
+
+
+def test_after_a_stream_the_client_is_who_the_proxy_said(tmp_path):
+    access = ("--access-logfile", str(tmp_path / "access"), "--access-logformat", "%(h)s %(U)s")
+    tokens = {"token": "its-only-token", "OPENCODE_AUTH_TOKENS": "its-only-token"}
+    with Server.gunicorn(tmp_path, "--proxy-protocol", "auto", *access, **tokens) as server:
+        client = Client(server)
+        session = client.session()
+        with Proxied(client, "GET", f"/api/session/{session}/message") as stream:
+            client.call("DELETE", f"/api/session/{session}")
+            stream.rest()
+            stream.request(client, "GET", "/api/models")
+            stream.body()
+
+            # Nor can the client itself say so
+            stream.socket.sendall(Proxied.said.replace(b"203.0.113.7", b"198.51.100.9") + request(client, "/health"))
+            assert stream.socket.recv(4096).startswith(b"HTTP/1.1 400")
+        assert "203.0.113.7 /api/models\n" in (tmp_path / "access").read_text()
+
+
+def test_a_stream_that_the_stop_cuts_is_logged_too(tmp_path, openai_wire):
+    (tmp_path / "conf.py").write_text(HOOKS)
+    access = ("--access-logfile", tmp_path / "access", "--access-logformat", "%(U)s")
+    wire = {"OPENCODE_MODEL": "openai/wire-model", "OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": openai_wire.base_url}
+    with Server.gunicorn(tmp_path, "-c", str(tmp_path / "conf.py"), *map(str, access), **wire) as server:
+        # Given a reader that has stopped while more was to be sent than the kernel holds for it
+        client = Client(server)
+        session = client.session()
+        path = f"/api/session/{session}/message"
+        with client.follow(session, receive_buffer=4096):
+            client.turn(session, openai_wire.script([[{"text": "x" * 8000, "repeat": 1000}]]))
+            server.terminate()
+
+            assert server.wait() == 0
+        assert (tmp_path / "access").read_text().splitlines().count(path) == 2
+        assert server.output().count(f"ended {path} ") == 2
+        assert "Traceback" not in server.output()
+
+
+def test_who_is_let_in_just_before_the_stop_is_answered(tmp_path):
+    with Server.gunicorn(tmp_path, OPENCODE_RATE_LIMIT="off") as server, contextlib.ExitStack() as stack:
+        # Given more than a server does in the second in which it closes its listeners
+        client, waiting = Client(server), []
+        head = ("Connection: close", "Content-Type: application/json", "Content-Length: 0")
+        for _ in range(400):
+            waiting.append(stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30)))
+            waiting[-1].sendall(request(client, "/api/session", *head, method="POST"))
+        server.terminate()
+
+        for own in waiting:
+            with contextlib.suppress(ConnectionResetError):  # it was not let in any more
+                assert b"".join(iter(lambda own=own: own.recv(4096), b"")).startswith(b"HTTP/1.1 ")
+        assert server.wait() == 0
         assert re.search(r"Traceback|ERROR", server.output()) is None
