@@ -26,7 +26,7 @@ from opencode.server.reading import body_late
 from opencode.server.sending import Sending, send_encrypted
 from opencode.server.waiting import Parked
 
-#: At the stop, when all else has ended, streams that were put aside are waited for as long as this sees some of them end.
+#: At the stop, when all else has ended, streams that were put aside are waited for while this sees some of them end.
 _CLOSING_S = 3.0
 _STATUS = re.compile(rb"HTTP/1\.\d (\d{3}) ")
 

@@ -106,7 +106,9 @@ def request(client, path, *lines, method="GET"):
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{client.port}", *lines, "", ""]).encode()
 
 
-@pytest.mark.parametrize("body", [b"no size", b"2\r\nab!!", b"0\r\nno trailer\r\n\r\n"], ids=["size", "chunk", "trailer"])
+@pytest.mark.parametrize(
+    "body", [b"no size", b"2\r\nab!!", b"0\r\nno trailer\r\n\r\n"], ids=["size", "chunk", "trailer"]
+)
 def test_a_body_that_cannot_be_read_ends_the_connection_after_its_stream(server, body):
     # Given a stream whose request has a body, which nobody reads meanwhile
     client, said = Client(server), len(server.output())
@@ -157,7 +159,11 @@ def test_after_a_stream_the_client_is_who_the_proxy_said(tmp_path):
 def test_a_stream_that_the_stop_cuts_is_logged_too(tmp_path, openai_wire):
     (tmp_path / "conf.py").write_text(HOOKS)
     access = ("--access-logfile", tmp_path / "access", "--access-logformat", "%(U)s")
-    wire = {"OPENCODE_MODEL": "openai/wire-model", "OPENAI_API_KEY": OPENAI_KEY, "OPENAI_BASE_URL": openai_wire.base_url}
+    wire = {
+        "OPENCODE_MODEL": "openai/wire-model",
+        "OPENAI_API_KEY": OPENAI_KEY,
+        "OPENAI_BASE_URL": openai_wire.base_url,
+    }
     with Server.gunicorn(tmp_path, "-c", str(tmp_path / "conf.py"), *map(str, access), **wire) as server:
         # Given a reader that has stopped while more was to be sent than the kernel holds for it
         client = Client(server)
