@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from opencode import telemetry
 from opencode.cancel import Cancel
-from opencode.errors import RateLimitExceeded, StaleAttempt, StoreError, Unavailable
+from opencode.errors import RateLimitExceeded, SessionNotFound, StaleAttempt, StoreError, Unavailable
 from opencode.records import Turn
 from opencode.session.turn import HANDED_BACK, OUT_OF_TIME
 from opencode.storage.port import TurnStore
@@ -191,7 +191,7 @@ class Runner:
         turn = running.turn
         try:
             self._work(turn, running.cancel, running.pause)
-        except StaleAttempt as exc:
+        except (StaleAttempt, SessionNotFound) as exc:  # its session may have been deleted as it began
             log.info("turn %s: %s", turn.id, exc)
         except StoreError as exc:
             log.error("turn %s lost its store: %s", turn.id, exc)  # noqa: TRY400 - expected, no trace needed

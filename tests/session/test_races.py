@@ -236,6 +236,22 @@ def test_what_runs_in_a_session_is_stopped_and_nothing_else(works):
     assert own.runner.has(others.id)
 
 
+def test_a_turn_whose_session_was_deleted_as_it_began_is_no_fault(store, caplog):
+    def work(turn, _cancel, _pause):
+        store.get(turn.owner, turn.session_id)
+
+    caplog.set_level("INFO", "opencode")
+    runner = Runner(work, store, turn_timeout_s=3600.0, lease_s=15.0)
+    turn = a_turn(a_session())
+    runner.start(turn)
+
+    eventually(lambda: not runner.has(turn.id))
+    runner.stop(0.0)
+    [record] = [own for own in caplog.records if turn.id in own.getMessage()]
+    assert record.levelname == "INFO"
+    assert record.exc_info is None
+
+
 def test_a_turns_seconds_stand_still_while_it_waits_for_a_person(works):
     # Given a clock of ours, and a turn of ten seconds that waits for a person
     now, ticks = [1000.0], []
