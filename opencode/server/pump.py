@@ -32,6 +32,8 @@ from opencode.session.log import EventLog
 from opencode.session.tail import Chunk, Park, Place, Tail
 
 _TICK_S = 1.0
+#: In so many ticks a client that has perhaps left is sent a beat: on a busy machine its refusal may be late.
+_SUSPICION = 3
 _READ = 1  # libev's flag for a watch on input
 
 
@@ -235,9 +237,10 @@ class Pump:
             left = whole - math.ceil(idle_s / _TICK_S)
             if self._has_ended(follower.group.tail) or follower.group.tail.last_seq > cohort.place.seq:
                 self._look_again(follower.group)
-            elif left < 1 or follower.is_suspect:
+            elif left < 1 or follower.suspicion:
                 self._beat_for(follower)
-                left = whole
+                follower.suspicion = max(0, follower.suspicion - 1)
+                left = 1 if follower.suspicion else whole
             self._put_off(follower, max(0, left - 1))
             if time.monotonic() - now > SLICE_S:
                 self._hub.loop.run_callback(self._look_at, followers)
@@ -255,7 +258,6 @@ class Pump:
             self._wake(follower)
             return
         follower.beaten_at = time.monotonic()
-        follower.is_suspect = False
         follower.length += self._beat.length
         if taken < len(data):
             follower.rest = memoryview(data)[taken:]
@@ -280,5 +282,5 @@ class Pump:
         if follower.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             follower.gone = True
             self._wake(follower)
-        follower.is_suspect = True
+        follower.suspicion = _SUSPICION
         self._put_off(follower, 0)

@@ -26,11 +26,11 @@ class Follower:
         "go_on",
         "gone",
         "group",
-        "is_suspect",
         "length",
         "place",
         "rest",
         "slot",
+        "suspicion",
         "tally",
         "turn_id",
     )
@@ -51,8 +51,9 @@ class Follower:
         self.beaten_at = time.monotonic()
         #: Of the pump's ticks, the one that it will be looked at by.
         self.slot: set[Follower] = set()
-        #: Its client has left; or perhaps has, which the next beat tells.
-        self.gone = self.is_suspect = False
+        #: Its client has left; or perhaps has, which so many beats are to tell.
+        self.gone = False
+        self.suspicion = 0
         #: Lets its generator go on, when it waits no longer.
         self.go_on: Callable[[], object] = _nothing
 

@@ -1,6 +1,9 @@
 """Appends that wait for the log's writer."""
 
 import threading
+import time
+from collections import deque
+from collections.abc import Callable
 
 from opencode.errors import OpenCodeError, StoreError
 from opencode.frames import Body
@@ -9,18 +12,46 @@ from opencode.storage.port import Append, Committed
 
 #: Bodies that may wait in one unstored append before its author waits too.
 _MOST_BODIES = 256
+#: So many commits, no more than so many seconds apart on average, are fast; then each waits so many seconds.
+_FEW, _FAST_S, _GATHER_S = 8, 0.003, 0.002
+
+
+class Pace:
+    """Tells when commits of pieces of text come thick and fast, from many turns at once.
+
+    A commit costs as much as several of the pieces in it; so then each waits a little for more to take with it. A turn
+    that is alone is never slowed.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` counts seconds."""
+        self._clock = clock
+        self._last: deque[tuple[float, str]] = deque(maxlen=_FEW)
+
+    def note(self, session_id: str) -> None:
+        """A commit begins, of this session among others."""
+        self._last.append((self._clock(), session_id))
+
+    @property
+    def is_fast(self) -> bool:
+        last = self._last
+        if len(last) < _FEW or self._clock() - last[0][0] > _FEW * _FAST_S:
+            return False
+        return len({session_id for _, session_id in last}) > _FEW // 2
 
 
 class Backlog:
     """What arrives while a commit runs, and goes with the next one, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: Pace | None = None, sleep: Callable[[float], object] = time.sleep) -> None:
         self._lock = threading.Lock()
         self._work = threading.Event()
         self._waiting: list[Pending] = []
         #: The last append that waits of each session that has one.
         self._newest: dict[str, Pending] = {}
         self._closed = False
+        self._pace = pace or Pace()
+        self._sleep = sleep
 
     def put(self, append: Append, *, after: Pending | None = None) -> Pending:
         """Let an append wait. With `after` it is refused where that one failed: nothing may be stored behind a gap.
@@ -66,11 +97,16 @@ class Backlog:
         return not self._closed
 
     def take(self) -> list[Pending]:
-        """All that waits."""
+        """All that waits; where pieces of text come thick and fast, also what comes in the next moment."""
+        # What has changes has somebody who waits for them.
+        if self._waiting and self._pace.is_fast and not any(pending.append.changes for pending in self._waiting):
+            self._sleep(_GATHER_S)
         with self._lock:
             group, self._waiting, self._newest = self._waiting, [], {}
             for pending in group:
                 pending.taken = True
+        if group:
+            self._pace.note(group[0].append.session_id)
         return group
 
     def settle(self, settled: list[tuple[Pending, Committed | OpenCodeError]]) -> None:

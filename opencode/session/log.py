@@ -1,7 +1,7 @@
 """The event log: store first, then ring.
 
-All appends of the process pass through one writer. While one commit runs, what arrives waits, and goes with the next:
-there is no timer, and no event is shown to anyone before it is stored.
+All appends of the process pass through one writer. While one commit runs, what arrives waits, and goes with the next.
+No event is shown to anyone before it is stored.
 """
 
 import logging

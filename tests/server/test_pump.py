@@ -229,6 +229,24 @@ def test_a_client_that_has_closed_its_sending_side_is_served_and_its_leaving_see
     assert isinstance(reader.ended(), OSError)
 
 
+def test_a_client_that_has_perhaps_left_is_asked_more_than_once(log, turn):
+    from opencode.server.pump import Pump
+
+    # Given beats that are far apart, and a client whose refusal is late: it has closed one direction only
+    pump = Pump(log, beat=BEAT, beat_s=600.0)
+    reader = Reader(pump, log, turn.session_id, log.last_seq(turn.session_id), takes=True)
+    try:
+        eventually(lambda: waiting(pump))
+        reader.client.shutdown(socket.SHUT_WR)
+
+        beat = framed(BEAT).data
+        assert reader.take(4 * len(beat)) == 4 * beat
+    finally:
+        log.close_followers()
+        reader.ended()
+        reader.close()
+
+
 @pytest.mark.parametrize("what", ["closed", "tick"])
 def test_who_is_woken_is_written_to_by_nobody_else(read, pump, log, turn, what):
     # Given a follower that is woken, and whose client closes, or whose beat is due, before it goes on
