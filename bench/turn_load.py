@@ -15,10 +15,10 @@ _SENT = re.compile(rb'"(?:content|delta)":"t=(\d+\.\d{6}) "')
 _OVERLAP = 48
 
 
-def request(method, port, path, body=None, *, headers=()):
+def request(method, port, path, body=None, *, accept="*/*", headers=()):
     """The bytes of a request whose connection ends with its answer; `headers` are lines that go with it."""
     data = b"" if body is None else json.dumps(body).encode()
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: */*\r\nConnection: close\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\nConnection: close\r\n"
     head += "".join(f"{line}\r\n" for line in headers)
     if data:
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
