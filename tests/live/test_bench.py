@@ -14,4 +14,4 @@ def test_the_benches_run():
 
     assert done.returncode == 0, done.stderr
     for name in NAMES:
-        assert f"({name}: " in done.stdout
+        assert f"({name}: " in done.stderr
