@@ -5,22 +5,15 @@ import pytest
 from opencode.bus.memory import MemoryBus
 from opencode.session.log import EventLog
 from opencode.storage.sql import open_store
-from tests.session.story import Story
+from tests.session.story import stories
 
 
 @pytest.fixture
 def play(tmp_path, empty_store):
     """Open a server's inside on a directory of its own: `play(steps, **settings)`; it is stopped at the end."""
     shutil.copytree(empty_store, tmp_path / "data")
-    stories: list[Story] = []
-
-    def begin(steps, **settings) -> Story:
-        stories.append(Story(tmp_path, steps, **settings))
-        return stories[-1]
-
-    yield begin
-    for story in stories:
-        story.stop()
+    with stories(tmp_path) as begin:
+        yield begin
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from opencode import frames
@@ -118,6 +120,19 @@ class Story:
     @staticmethod
     def _of(turn):
         return _Named(turn.session_id)
+
+
+@contextmanager
+def stories(directory: Path, **common: Any) -> Iterator[Callable[..., Story]]:
+    """Give `begin(steps, **settings)`: a story in this directory, with `common` settings; all are stopped at the end."""
+    with ExitStack() as stack:
+
+        def begin(steps: Any, **settings: Any) -> Story:
+            story = Story(directory, steps, **(common | settings))
+            stack.callback(story.stop)
+            return story
+
+        yield begin
 
 
 @dataclass(frozen=True)

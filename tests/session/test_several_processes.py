@@ -7,7 +7,7 @@ import pytest
 from opencode.bus.tasks import TaskWorker
 from opencode.provider.port import Text
 from opencode.provider.scripted import Wait
-from tests.session.story import Story, assert_whole_turn, call, each, eventually, names, said
+from tests.session.story import assert_whole_turn, call, each, eventually, names, said, stories
 
 pytestmark = pytest.mark.live
 
@@ -17,15 +17,8 @@ OWNER = "ada"
 @pytest.fixture
 def begin(tmp_path, postgres_url):
     """`begin(steps, **settings)`: another process on the same store."""
-    stories = []
-
-    def begin(steps, **settings):
-        stories.append(Story(tmp_path, steps, **{"database_url": postgres_url, "lease_s": 5.0} | settings))
-        return stories[-1]
-
-    yield begin
-    for story in stories:
-        story.stop()
+    with stories(tmp_path, database_url=postgres_url, lease_s=5.0) as begin:
+        yield begin
 
 
 @pytest.fixture
